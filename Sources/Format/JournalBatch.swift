@@ -72,7 +72,8 @@ public struct JournalBatch: Sendable, Hashable {
     }
 
     public static let headerBytes = 160
-    private static let magic: UInt64 = 0x3148_4354_4142_5352  // "RSBATCH1"
+    /// "RSBATCH1", the first eight bytes of a batch.
+    public static let magicNumber: UInt64 = 0x3148_4354_4142_5352
     private static let hashOffset = 104
     /// Metadata up to this many bytes shares one block with its copy.
     public static let smallMetaBytes = 2048
@@ -95,7 +96,7 @@ public struct JournalBatch: Sendable, Hashable {
 
     /// Writes the header and the copy into `meta`, in which pieces and sums already stand; sets `hash`.
     public mutating func seal(_ meta: UnsafeMutableRawBufferPointer) {
-        meta.store(Self.magic, at: 0)
+        meta.store(Self.magicNumber, at: 0)
         meta.store(UInt16(formatVersion), at: 8)
         meta.store(flags.rawValue, at: 10)
         meta.store(UInt32(metaBytes), at: 12)
@@ -127,7 +128,7 @@ public struct JournalBatch: Sendable, Hashable {
     /// Reads and verifies metadata that starts at the beginning of `meta` (which may be longer).
     /// - Throws: `notThis`, `damaged`, `newer`.
     public init(decoding meta: UnsafeRawBufferPointer) throws(FormatError) {
-        guard meta.count >= Self.headerBytes, meta.integer(at: 0, as: UInt64.self) == Self.magic else {
+        guard meta.count >= Self.headerBytes, meta.integer(at: 0, as: UInt64.self) == Self.magicNumber else {
             throw FormatError(.notThis, "no journal batch")
         }
         let version = meta.integer(at: 8, as: UInt16.self)

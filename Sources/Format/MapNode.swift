@@ -55,11 +55,11 @@ public enum MapGeometry {
 
 /// One page of a checksum map.
 ///
-///     0   magic "RSMP"   4 version u16   6 level u8   7 slot u8    8 index u64
+///     0   magic "RSMP"   4 version u16   6 level u8   7 zero       8 index u64
 ///     16  checkpoint sequence u64        24 last revision u64      32 layer id   48 XXH3-128 (of all other bytes)
 ///     64  504 entries u64
 ///
-/// The entry of an absent block or an empty page is 0. A page is found by its content: the page above holds the hash
+/// The entry of an absent block or an empty page is 0, that of a lost block or page all ones. A page is found by its content: the page above holds the hash
 /// of the 504 entries, so a page that was lost, torn, rotten, or is an older version is never taken for the right one.
 /// That hash depends on the content only, so equal content has equal roots on every replica.
 public struct MapNode: Sendable {
@@ -83,17 +83,16 @@ public struct MapNode: Sendable {
     public static func contentHash(entries: UnsafeRawBufferPointer, level: Int, index: UInt64) -> UInt64 {
         invariant(entries.count == MapGeometry.entries * 8, "a map page of \(entries.count) bytes of entries")
         if entries.isZero { return 0 }
-        let value = hash64(entries, seed: index &* 8 &+ UInt64(level) &+ 0x4D41_5050)
-        return value == 0 ? 1 : value
+        return usableSum(hash64(entries, seed: index &* 8 &+ UInt64(level) &+ 0x4D41_5050))
     }
 
     /// Completes `page`, whose entries are in place, with its header.
-    public func seal(_ page: UnsafeMutableRawBufferPointer, slot: Int) {
+    public func seal(_ page: UnsafeMutableRawBufferPointer) {
         invariant(page.count == MapGeometry.pageBytes, "a map page of \(page.count) bytes")
         page.store(Self.magic, at: 0)
         page.store(UInt16(formatVersion), at: 4)
         page[6] = UInt8(level)
-        page[7] = UInt8(slot)
+        page[7] = 0
         page.store(index, at: 8)
         page.store(checkpoint, at: 16)
         page.store(lastRevision, at: 24)

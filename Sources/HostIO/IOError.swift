@@ -18,6 +18,7 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
 
     public var isNoSpace: Bool { code == ENOSPC || code == EDQUOT }
     public var isNotFound: Bool { code == ENOENT }
+    public var isBusy: Bool { code == EAGAIN || code == EACCES && call == "fcntl" }
     public var exists: Bool { code == EEXIST }
     public var reason: String { errorText(code) }
     public var description: String { "\(path): \(call): \(reason)" }

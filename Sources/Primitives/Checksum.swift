@@ -37,13 +37,14 @@ public func hash128(_ bytes: UnsafeRawBufferPointer, seed: UInt64 = 0) -> Hash12
 /// The checksums of one volume's blocks.
 ///
 /// A block's sum is XXH3-64 with a seed mixed from the volume's identifier and the block's place, so that right bytes
-/// at a wrong place do not verify. 0 stands for an absent block, so a sum of 0 is written as 1.
+/// at a wrong place do not verify. 0 stands for an absent block and all ones for one that was lost, so a sum never has
+/// either value: its neighbour stands for it.
 public struct BlockHasher: Sendable, Hashable {
     private let seed: UInt64
 
     public init(volume: Identifier) { seed = volume.high ^ (volume.low &* 0x9E37_79B9_7F4A_7C15) }
 
-    /// The sum of the 4096 bytes at `bytes` as block number `block`; never 0.
+    /// The sum of the 4096 bytes at `bytes` as block number `block`; never 0 and never `lostSum`.
     @inline(__always)
     public func sum(_ bytes: UnsafeRawPointer, block: UInt64) -> UInt64 {
         // The finaliser of splitmix64 spreads neighbouring numbers over all bits of the seed.
@@ -52,6 +53,15 @@ public struct BlockHasher: Sendable, Hashable {
         mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
         mixed ^= mixed >> 31
         let value = hash64(UnsafeRawBufferPointer(start: bytes, count: blockSize), seed: mixed)
-        return value == 0 ? 1 : value
+        return usableSum(value)
     }
+}
+
+/// The entry of a map for a block whose content is lost: it is present, and never verifies.
+public let lostSum = UInt64.max
+
+/// `value` as the entry of a map: neither 0 nor `lostSum`.
+@inline(__always)
+public func usableSum(_ value: UInt64) -> UInt64 {
+    value == 0 ? 1 : value == lostSum ? lostSum - 1 : value
 }

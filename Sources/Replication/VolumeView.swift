@@ -1,4 +1,4 @@
-public import Primitives
+internal import Primitives
 public import Storage
 
 /// A readable image of the volume: the live head or one snapshot. Calls may come from any thread.

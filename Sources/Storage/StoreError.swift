@@ -59,3 +59,13 @@ extension StoreError: CustomStringConvertible {
         }
     }
 }
+
+/// Makes calls to the host; a full disk and other errors become the store's own.
+@inline(__always)
+func calling<Result>(_ body: () throws(IOError) -> Result) throws(StoreError) -> Result {
+    do throws(IOError) {
+        return try body()
+    } catch {
+        throw error.isNoSpace ? .noSpace(error) : .io(error)
+    }
+}
