@@ -63,7 +63,8 @@ public final class Replica: Sendable {
     let directory: any Directory
     let chain: ChainStore
     let superStore: SuperStore
-    let lockFile: (any File)?
+    /// Held open, and so locked, until the replica is closed.
+    let lockFile: Guarded<(any File)?>
     let hasher: BlockHasher
     let state: Guarded<State>
     let contexts = ContextPool()
@@ -88,7 +89,7 @@ public final class Replica: Sendable {
         self.directory = directory
         self.chain = chain
         self.superStore = superStore
-        self.lockFile = lockFile
+        self.lockFile = Guarded(lockFile)
         hasher = BlockHasher(volume: superStore.current.volume)
         self.state = Guarded(state)
         self.isReadOnly = isReadOnly

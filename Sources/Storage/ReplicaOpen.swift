@@ -317,6 +317,7 @@ extension Replica {
         if isReadOnly {
             journal.stop(.closed)
             state.withLock { $0.isClosed = true }
+            lockFile.withLock { $0 = nil }
             return true
         }
         if state.withLock({ $0.isClosed }) { return true }
@@ -361,6 +362,7 @@ extension Replica {
         state.withLock { $0.isClosed = true }
         journal.stop(.closed)
         state.wakeAll()
+        lockFile.withLock { $0 = nil }
         if let failure { throw failure }
         return isDrained
     }
