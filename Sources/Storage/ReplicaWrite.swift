@@ -106,7 +106,11 @@ extension Replica {
         let count = Int(operation.count)
         // While a layer merges into the head, its blocks are on their way here and count as present (its copy of a
         // block must never be overwritten by bytes whose record a crash may undo).
-        let mergingOwner = state.mergeSource == nil ? nil : UInt16(state.base.layers.count - 1)
+        // It is the top of the view below, until its last step has taken it out.
+        var mergingOwner: UInt16?
+        if let source = state.mergeSource, state.base.layers.last?.identifier == source {
+            mergingOwner = UInt16(state.base.layers.count - 1)
+        }
         var needsRoom = false
         var runStart = 0
         var runIsDirect = false
