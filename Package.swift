@@ -35,7 +35,7 @@ let package = Package(
         .target(
             name: "Replication", dependencies: ["Storage", "Format", "HostIO", "Primitives"],
             swiftSettings: strict),
-        .target(name: "Control", dependencies: ["Primitives"], swiftSettings: strict),
+        .target(name: "Control", dependencies: ["HostIO", "Primitives"], swiftSettings: strict),
         .target(
             name: "FuseFrontend", dependencies: ["CFuse3", "Primitives", logging],
             swiftSettings: strict),
@@ -60,6 +60,11 @@ let package = Package(
         .testTarget(
             name: "ReplicationTests",
             dependencies: ["Replication", "SimulatedHost", "Storage", "Format", "HostIO", "Primitives"],
+            swiftSettings: strict),
+        .testTarget(name: "ControlTests", dependencies: ["Control", "HostIO", "Primitives"], swiftSettings: strict),
+        .testTarget(
+            name: "ReplicaToolTests",
+            dependencies: ["replica-tool", "Control", "Replication", "Storage", "HostIO", "Primitives"],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", swiftSettings: strict),
     ],

@@ -6,6 +6,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "clprocess.h"
+
 int cl_openat(int directory, const char *name, int flags, unsigned mode);
 extern const int cl_o_direct;
 extern const int cl_o_tmpfile;
