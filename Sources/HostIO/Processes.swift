@@ -80,3 +80,8 @@ public enum Processes {
         return columns > 0 ? Int(columns) : nil
     }
 }
+
+extension Processes {
+    /// Names the calling thread, and from the main thread the process, as ps(1) shows it (pthread_setname_np(3)).
+    public static func nameThread(_ name: String) { _ = cl_name_thread(name) }
+}

@@ -1,0 +1,3 @@
+import HostIO
+import Primitives
+func inspectReplica(_ path: String, host: any Host) throws(ToolError) -> JSON { [:] }

@@ -1,0 +1,120 @@
+import Control
+import Glibc
+import HostIO
+import Primitives
+import Replication
+import Storage
+
+/// A volume or a replica directory that was found, and where its daemon would listen.
+struct Target: Sendable {
+    enum Kind: String, Sendable { case volume, replica }
+
+    let kind: Kind
+    /// Absolute, without links.
+    let path: String
+    let replicaPath: String
+    /// The volume's record; nil for a bare replica and for a volume whose record is lost.
+    let volume: VolumeDirectory?
+    let socketDirectory: String
+    let socketName: String
+    let logPath: String
+    /// What is worth telling a person about how it was found.
+    var remark: String?
+
+    /// - Throws: `notFound`, or `unsupported` for what is neither.
+    init(_ given: String, host: any Host) throws(ToolError) {
+        guard exists(given) else {
+            throw ToolError(.notFound, "\(printable(given)): no such volume or replica; check the path, or see 'replica-tool list'")
+        }
+        guard isDirectory(given) else {
+            throw ToolError(.unsupported, "\(printable(given)) is a file: a volume or a replica is a directory")
+        }
+        guard access(given, R_OK | X_OK) == 0 else {
+            throw ToolError(.failed, "cannot open \(printable(given)): \(errorText(errno)); run it as the owner of the volume")
+        }
+        let path = absolutePath(given)
+        if exists(path + "/" + VolumeDirectory.recordName) {
+            try self.init(volumeAt: path, host: host)
+        } else if exists(path + "/super") {
+            self.init(replicaAt: path, host: host)
+        } else if exists(path + "/" + VolumeDirectory.firstReplicaName + "/super") {
+            self.init(volumeAt: path, record: nil, remark: "\(path) has lost its \(VolumeDirectory.recordName)")
+        } else if exists(path + "/volume.meta") {
+            throw ToolError(
+                .unsupported, "\(printable(given)) is a Longhorn replica: this version reads its own format only")
+        } else {
+            throw ToolError(
+                .unsupported,
+                "\(printable(given)) is neither a volume nor a replica: it holds no \(VolumeDirectory.recordName) and no super")
+        }
+    }
+
+    private init(volumeAt path: String, host: any Host) throws(ToolError) {
+        do throws(StoreError) {
+            self.init(volumeAt: path, record: try VolumeDirectory(path: path, host: host), remark: nil)
+        } catch {
+            // A record that cannot be read is as good as none, as long as the replica is where it always is.
+            guard case .damagedMetadata = error, exists(path + "/" + VolumeDirectory.firstReplicaName + "/super") else {
+                throw ToolError(error, "cannot open \(path)")
+            }
+            self.init(volumeAt: path, record: nil, remark: "\(error); the replica inside is used")
+        }
+    }
+
+    private init(volumeAt path: String, record: VolumeDirectory?, remark: String?) {
+        kind = .volume
+        self.path = path
+        replicaPath = record?.replicaPath ?? path + "/" + VolumeDirectory.firstReplicaName
+        volume = record
+        socketDirectory = path
+        socketName = "control.sock"
+        logPath = path + "/log"
+        self.remark = remark
+    }
+
+    private init(replicaAt path: String, host: any Host) {
+        let (above, name) = split(path)
+        kind = .replica
+        self.path = path
+        replicaPath = path
+        // A replica of a volume is served by the volume's daemon.
+        let owner = try? VolumeDirectory(path: above, host: host)
+        let isOwned = owner?.record.replicas.contains(name) ?? (name == VolumeDirectory.firstReplicaName && owner != nil)
+        volume = isOwned ? owner : nil
+        socketDirectory = above
+        socketName = isOwned ? "control.sock" : "\(name).control.sock"
+        logPath = isOwned ? above + "/log" : above + "/\(name).log"
+        remark = nil
+    }
+
+    /// The daemon that serves it, if one does.
+    func served() throws(ToolError) -> RemoteSession? {
+        do {
+            return RemoteSession(self, try ControlClient(directory: socketDirectory, name: socketName))
+        } catch {
+            if error.code == ENOENT || error.code == ECONNREFUSED { return nil }
+            throw ToolError(error, "cannot reach the daemon of \(path)")
+        }
+    }
+
+    /// The daemon that serves it, or the volume opened here.
+    func session(_ mode: Engine.Mode, host: any Host) throws(ToolError) -> any Session {
+        if let served = try served() { return served }
+        return try LocalSession(self, mode: mode, host: host)
+    }
+
+    /// Opens it here.
+    /// - Throws: `inUse` while a daemon serves it: who.
+    func exclusiveSession(_ mode: Engine.Mode, host: any Host, _ verb: String) throws(ToolError) -> LocalSession {
+        if let served = try served() { throw ToolError(.inUse, "cannot \(verb) \(path): \(try served.whoServes())") }
+        return try LocalSession(self, mode: mode, host: host)
+    }
+}
+
+extension RemoteSession {
+    /// `it is mounted at /mnt by process 17`
+    func whoServes() throws(ToolError) -> String {
+        let place = try call("status")["served"]?["mountpoint"]?.text
+        return "it is mounted" + (place.map { " at \($0)" } ?? "") + " by process \(process)"
+    }
+}
