@@ -1,3 +1,4 @@
+import Format
 import Glibc
 import Primitives
 
@@ -40,7 +41,7 @@ struct Address: Sendable, Hashable {
     var text: String { snapshot.map { path + "@" + $0 } ?? path }
 
     static func checkSnapshotName(_ name: String) throws(ToolError) {
-        if let fault = snapshotNameFault(name) {
+        if let fault = SnapshotName.fault(name) {
             throw ToolError(
                 .usage,
                 "\(fault): write 1 to 128 letters, digits, '.', '_', '-' or ':', not starting with '.' or '-'")

@@ -24,6 +24,15 @@ struct Globals: ParsableArguments {
     var dryRun = false
     @Option(name: .long, help: ArgumentHelp("Read the global options from FILE: lines of name=value.", valueName: "file"))
     var config: String?
+
+    /// As if the words stood on a command line. They are ours, so they are right.
+    static func parsed(_ words: [String]) -> Globals {
+        do {
+            return try parse(words)
+        } catch {
+            invariantFailed("the global options \(words) are not understood: \(error)")
+        }
+    }
 }
 
 /// The global options, decided: the command line goes before REPLICA_TOOL_* variables, and these before the file.

@@ -30,11 +30,7 @@ struct Man: ToolCommand {
     @Option(help: ArgumentHelp("The directory for the pages; it is made if it is missing.", valueName: "dir"))
     var output: String
 
-    var globals: Globals {
-        var globals = Globals()
-        globals.output = nil
-        return globals
-    }
+    var globals: Globals { Globals.parsed([]) }
 
     func execute(_ context: Context) throws(ToolError) -> Exit {
         if mkdir(output, 0o755) != 0, errno != EEXIST {
