@@ -17,6 +17,7 @@ public final class ByteBuffer: @unchecked Sendable {
     public var bytes: UnsafeMutableRawBufferPointer { UnsafeMutableRawBufferPointer(start: base, count: count) }
     public var readable: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
 
+    /// Sets every byte to 0.
     public func zero() { base.initializeMemory(as: UInt8.self, repeating: 0, count: count) }
 
     /// The `count` bytes from `offset`.
@@ -33,10 +34,12 @@ extension UnsafeRawBufferPointer {
         Integer(littleEndian: loadUnaligned(fromByteOffset: offset, as: Integer.self))
     }
 
+    /// An identifier at `offset`: two little-endian words, the higher first.
     public func identifier(at offset: Int) -> Identifier {
         Identifier(high: integer(at: offset), low: integer(at: offset + 8))
     }
 
+    /// A hash at `offset`: two little-endian words, the higher first.
     public func hash128(at offset: Int) -> Hash128 {
         Hash128(high: integer(at: offset), low: integer(at: offset + 8))
     }
@@ -65,11 +68,13 @@ extension UnsafeMutableRawBufferPointer {
         storeBytes(of: value.littleEndian, toByteOffset: offset, as: Integer.self)
     }
 
+    /// Stores `value` at `offset` as `identifier(at:)` reads it.
     public func store(_ value: Identifier, at offset: Int) {
         store(value.high, at: offset)
         store(value.low, at: offset + 8)
     }
 
+    /// Stores `value` at `offset` as `hash128(at:)` reads it.
     public func store(_ value: Hash128, at offset: Int) {
         store(value.high, at: offset)
         store(value.low, at: offset + 8)

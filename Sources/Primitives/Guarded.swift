@@ -31,6 +31,7 @@ public final class Guarded<Value>: @unchecked Sendable {
         mutex.deallocate()
     }
 
+    /// Calls `body` with the lock held (pthread_mutex_lock(3)), once.
     @inline(__always)
     public func withLock<Result: ~Copyable, Failure: Error>(
         _ body: (inout Value) throws(Failure) -> Result

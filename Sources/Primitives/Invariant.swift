@@ -9,6 +9,7 @@ public func invariant(
     if !condition() { invariantFailed(message(), file: file, line: line) }
 }
 
+/// The end of an `invariant` that does not hold: for places that a type checker cannot see are impossible.
 @inline(never)
 public func invariantFailed(_ message: String, file: StaticString = #fileID, line: UInt = #line) -> Never {
     fatalError("invariant: \(message)", file: file, line: line)

@@ -2,6 +2,7 @@ public import Primitives
 
 /// What `open` found and did.
 public struct RecoveryReport: Sendable, Hashable {
+    /// What kind of end the last process had.
     public enum Outcome: String, Sendable, Hashable {
         /// It was closed in order.
         case clean
@@ -50,6 +51,7 @@ public struct RecoveryReport: Sendable, Hashable {
 
 /// What `verify` found.
 public struct VerifyReport: Sendable, Hashable {
+    /// One thing that is not as it should be.
     public struct Finding: Sendable, Hashable {
         /// `block`, `map`, `super`, `chain`, `manifest`, `journal`, `orphan`, `missing`.
         public var kind: String
