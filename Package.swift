@@ -67,6 +67,10 @@ let package = Package(
             dependencies: ["replica-tool", "Control", "Replication", "Storage", "HostIO", "Primitives"],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", swiftSettings: strict),
+
+        // The built tool through the door that users use; the C target is what a user's program calls.
+        .target(name: "CEndToEnd", path: "Tests/CEndToEnd"),
+        .testTarget(name: "EndToEndTests", dependencies: ["CEndToEnd"], swiftSettings: strict),
     ],
     swiftLanguageModes: [.v6]
 )
