@@ -70,7 +70,7 @@ let package = Package(
 
         // The built tool through the door that users use; the C target is what a user's program calls.
         .target(name: "CEndToEnd", path: "Tests/CEndToEnd"),
-        .testTarget(name: "EndToEndTests", dependencies: ["CEndToEnd"], swiftSettings: strict),
+        .testTarget(name: "EndToEndTests", dependencies: ["CEndToEnd"], exclude: ["Scripts"], swiftSettings: strict),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -34,7 +34,11 @@ final class Running {
     private let errorsPath: String
     private var isOver = false
 
-    init(_ arguments: [String], in scratch: Scratch, folder: String? = nil, environment: [String: String] = [:]) throws {
+    /// - Parameter errorsTo: a descriptor that gets what it writes to stderr, instead of a file.
+    init(
+        _ arguments: [String], in scratch: Scratch, folder: String? = nil, environment: [String: String] = [:],
+        errorsTo: Int32? = nil
+    ) throws {
         self.arguments = arguments
         outputPath = scratch.newPath("out")
         errorsPath = scratch.newPath("err")
@@ -53,7 +57,7 @@ final class Running {
         var settings = variables.map { strdup("\($0.key)=\($0.value)") } + [nil]
         defer { for word in words + settings { free(word) } }
         var child: pid_t = 0
-        let code = ce_spawn(&child, &words, &settings, folder, out, err)
+        let code = ce_spawn(&child, &words, &settings, folder, out, errorsTo ?? err)
         guard code == 0 else { throw HarnessError("\(arguments[0]): \(String(cString: strerror(-code)))") }
         pid = child
     }

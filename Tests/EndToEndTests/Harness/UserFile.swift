@@ -2,7 +2,8 @@ import CEndToEnd
 import Foundation
 
 /// A file as a user's program has it open: plain calls, their plain results. A failed call gives -errno.
-final class UserFile {
+/// Calls may come from several threads, as the kernel takes them; `lastError` belongs to the one that reads.
+final class UserFile: @unchecked Sendable {
     let path: String
     let descriptor: Int32
 
