@@ -89,7 +89,9 @@ extension EndToEnd {
         private func layer(_ volume: Volume, _ snapshot: String?, _ suffix: String) throws -> String {
             let replica = try volume.replica()
             let number = try FileManager.default.contentsOfDirectory(atPath: replica)
-                .compactMap { name in name.hasPrefix("chain.") && !name.contains("copy") ? Int(name.split(separator: ".")[1]) : nil }.max()
+                .compactMap { name in
+                    name.hasPrefix("chain.") && !name.contains("copy") ? Int(name.split(separator: ".")[1]) : nil
+                }.max()
             let data = try Data(contentsOf: URL(fileURLWithPath: "\(replica)/chain.\(try #require(number)).json"))
             let chain = try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
             let layers = try #require(chain["layers"] as? [[String: Any]])
@@ -100,10 +102,14 @@ extension EndToEnd {
             return "\(replica)/layers/\(try #require(found?["uuid"] as? String))\(suffix)"
         }
 
-        private func expectVerify(_ volume: Volume, _ codes: Set<Int32>, naming words: [String] = [], _ what: String) throws {
+        private func expectVerify(_ volume: Volume, _ codes: Set<Int32>, naming words: [String] = [], _ what: String)
+            throws
+        {
             let result = try volume.attempt(["verify", volume.path])
             #expect(codes.contains(result.code), "\(what): \(result)")
-            for word in words { #expect((result.output + result.errors).contains(word), "\(what): no \"\(word)\" in \(result)") }
+            for word in words {
+                #expect((result.output + result.errors).contains(word), "\(what): no \"\(word)\" in \(result)")
+            }
         }
 
         struct LayerFlip: CustomTestStringConvertible {
@@ -133,11 +139,15 @@ extension EndToEnd {
                     try expectVerify(volume, [2], naming: [name, "\(flip.block)"], what)
                     try volume.mounted {
                         let bad = try badBlocks(volume, sample, what)
-                        #expect(bad == Dictionary(uniqueKeysWithValues: flip.seen.map { ($0, [flip.block]) }), "\(what): \(bad)")
+                        #expect(
+                            bad == Dictionary(uniqueKeysWithValues: flip.seen.map { ($0, [flip.block]) }),
+                            "\(what): \(bad)")
                         // Overwritten as a whole, the block is good again; its neighbours were never bad.
                         if flip.seen.contains("head") {
                             let file = try UserFile(volume.file)
-                            #expect(file.write([1, 2, 3], at: flip.block * 4096 + 5) == -Int(EIO), "\(what): a part of a bad block")
+                            #expect(
+                                file.write([1, 2, 3], at: flip.block * 4096 + 5) == -Int(EIO),
+                                "\(what): a part of a bad block")
                             let data = [UInt8](repeating: 0x5A, count: 4096)
                             #expect(file.write(data, at: flip.block * 4096) == 4096)
                             #expect(file.read(4096, at: flip.block * 4096) == data)
@@ -167,7 +177,8 @@ extension EndToEnd {
                 let vanished = try sample.copy()
                 try #require(try UserFile(try layer(vanished, "s2", ".img")).punch(60 * 4096, 4096) == 0)
                 for (volume, views, blocks, what) in [
-                    (exchanged, ["s1", "s2", "head"], Set([10, 11]), "exchanged"), (older, ["s2", "head"], [60], "older"),
+                    (exchanged, ["s1", "s2", "head"], Set([10, 11]), "exchanged"),
+                    (older, ["s2", "head"], [60], "older"),
                     (vanished, ["s2", "head"], [60], "vanished"),
                 ] {
                     try expectVerify(volume, [2], what)
@@ -193,11 +204,17 @@ extension EndToEnd {
             }
         }
 
-        @Test func `a flipped bit in a super slot, a chain file, a manifest or a map is survived, or gives EIO, never a wrong byte`() throws {
+        @Test
+        func
+            `a flipped bit in a super slot, a chain file, a manifest or a map is survived, or gives EIO, never a wrong byte`()
+            throws
+        {
             try Scratch.use { scratch in
                 let sample = try Sample(in: scratch, isDirty: false)
                 var random = Random(seed: 12)
-                let listing = try scratch.must("find", scratch("sample"), "-type", "f", "-printf", "%P\\n").split(separator: "\n").map(String.init)
+                let listing = try scratch.must("find", scratch("sample"), "-type", "f", "-printf", "%P\\n").split(
+                    separator: "\n"
+                ).map(String.init)
                 var noticed: Set<String> = []
                 for path in listing.sorted() {
                     let name = String(path.split(separator: "/").last ?? "")
@@ -229,14 +246,17 @@ extension EndToEnd {
                         try sample.discard(volume)
                     }
                 }
-                #expect(noticed.isSuperset(of: ["super", "chain", "map", "manifest"]), "verify noticed only \(noticed)")
+                #expect(
+                    noticed.isSuperset(of: ["super", "chain", "map", "manifest"]), "verify noticed only \(noticed)")
             }
         }
 
         @Test func `a flipped bit in a journal that was not drained gives EIO or nothing, never an old byte`() throws {
             try Scratch.use { scratch in
                 let sample = try Sample(in: scratch, isDirty: true)
-                let journal = String(try scratch.must("find", scratch("sample"), "-name", "journal", "-printf", "%P").trimmingCharacters(in: .whitespacesAndNewlines))
+                let journal = String(
+                    try scratch.must("find", scratch("sample"), "-name", "journal", "-printf", "%P").trimmingCharacters(
+                        in: .whitespacesAndNewlines))
                 var random = Random(seed: 13)
                 let used = try places(scratch("sample/" + journal), &random, count: 400)
                 let end = try #require(used.max())
@@ -263,11 +283,13 @@ extension EndToEnd {
                 let path = try volume.replica() + "/super"
                 try flipBit(path, at: 100)
                 try flipBit(path, at: 4196)
-                let before = try scratch.must("sh", "-c", "cd \"$1\" && find . -type f -exec sha256sum {} + | sort", "sh", volume.path)
+                let before = try scratch.must(
+                    "sh", "-c", "cd \"$1\" && find . -type f -exec sha256sum {} + | sort", "sh", volume.path)
                 let result = try volume.attempt(["mount", volume.path, volume.mountPoint])
                 #expect(result.code == 2 || result.code == 1, "\(result)")
                 #expect(result.errorLines.count == 1 && result.errors.contains("super"), "\(result)")
-                let after = try scratch.must("sh", "-c", "cd \"$1\" && find . -type f -exec sha256sum {} + | sort", "sh", volume.path)
+                let after = try scratch.must(
+                    "sh", "-c", "cd \"$1\" && find . -type f -exec sha256sum {} + | sort", "sh", volume.path)
                 #expect(before == after)
             }
         }

@@ -72,7 +72,8 @@ extension EndToEnd {
             let pipe = try EventPipe(in: scratch)
             let strace = try Running(
                 [
-                    "strace", "-f", "-y", "-s", "0", "-e", "trace=fsync,fdatasync,write,writev,pwrite64,pwritev,pwritev2,splice",
+                    "strace", "-f", "-y", "-s", "0", "-e",
+                    "trace=fsync,fdatasync,write,writev,pwrite64,pwritev,pwritev2,splice",
                     "-e", "signal=none", "-o", path, "-p", String(daemon),
                 ], in: scratch, errorsTo: pipe.writer)
             // It writes to the pipe once more when it ends.

@@ -39,7 +39,9 @@ extension EndToEnd {
             }
 
             func put(_ data: [UInt8], at offset: Int) {
-                bytes.withUnsafeMutableBytes { UnsafeMutableRawBufferPointer(rebasing: $0[offset...]).copyBytes(from: data) }
+                bytes.withUnsafeMutableBytes {
+                    UnsafeMutableRawBufferPointer(rebasing: $0[offset...]).copyBytes(from: data)
+                }
             }
 
             func newName() -> String {
@@ -83,7 +85,9 @@ extension EndToEnd {
             case 9, 10:
                 let (offset, length) = model.range(300_000)
                 let found = file.read(length, at: offset)
-                #expect(found.flatMap { firstDifference($0, Array(model.bytes[offset..<offset + length])) } == nil, "\(place)")
+                #expect(
+                    found.flatMap { firstDifference($0, Array(model.bytes[offset..<offset + length])) } == nil,
+                    "\(place)")
                 #expect(found?.count == length, "\(place)")
             case 11:
                 #expect((model.random.once(in: 2) ? file.sync() : file.syncData()) == 0, "\(place)")
@@ -108,16 +112,21 @@ extension EndToEnd {
             let file = try UserFile(model.volume.file, O_RDONLY)
             #expect(file.size == model.bytes.count)
             let direct = try UserFile(model.volume.file, O_RDONLY, direct: true)
-            var readings = [("read", file.read(model.bytes.count, at: 0)), ("direct read", direct.read(model.bytes.count, at: 0))]
+            var readings = [
+                ("read", file.read(model.bytes.count, at: 0)), ("direct read", direct.read(model.bytes.count, at: 0)),
+            ]
             if model.cache != "none" { readings.append(("mmap", file.readMapped(model.bytes.count, at: 0))) }
             for (way, found) in readings {
-                let difference = firstDifference(try #require(found, "\(comment): \(way): errno \(file.lastError)"), model.bytes)
+                let difference = firstDifference(
+                    try #require(found, "\(comment): \(way): errno \(file.lastError)"), model.bytes)
                 #expect(difference == nil, "\(comment): \(way), byte \(difference ?? 0)")
             }
             // What SEEK_DATA leaves out reads as zeros; and it leaves out something when there is something to leave out.
             var hole = 0
             for run in try file.dataRuns() + [model.bytes.count..<model.bytes.count] {
-                #expect(model.bytes[hole..<run.lowerBound].allSatisfy { $0 == 0 }, "\(comment): hole \(hole)..<\(run.lowerBound)")
+                #expect(
+                    model.bytes[hole..<run.lowerBound].allSatisfy { $0 == 0 },
+                    "\(comment): hole \(hole)..<\(run.lowerBound)")
                 hole = run.upperBound
             }
             for snapshot in model.snapshots {
@@ -136,7 +145,8 @@ extension EndToEnd {
                 for epoch in 0..<4 {
                     try model.volume.mount(["--cache", run.cache])
                     do {
-                        let file = try UserFile(model.volume.file), direct = try UserFile(model.volume.file, direct: true)
+                        let file = try UserFile(model.volume.file),
+                            direct = try UserFile(model.volume.file, direct: true)
                         for _ in 0..<120 { try doStep(model, file, direct) }
                         try compare(model, "epoch \(epoch)")
                         // In the writeback mode the kernel may hold what was not synced; a kill would lose it by right.
@@ -168,7 +178,9 @@ extension EndToEnd {
                                 #expect((zero ? file.zeroRange(offset, count) : file.punch(offset, count)) == 0)
                                 for index in offset..<offset + count { model[index] = 0 }
                                 let found = try #require(file.read(size, at: 0))
-                                #expect(firstDifference(found, model) == nil, "\(zero ? "zero" : "punch") \(offset)+\(count)")
+                                #expect(
+                                    firstDifference(found, model) == nil,
+                                    "\(zero ? "zero" : "punch") \(offset)+\(count)")
                                 try #require(file.write(data, at: 0) == size)
                                 model = data
                             }
@@ -198,7 +210,9 @@ extension EndToEnd {
                     let across = file.write([7, 8, 9], at: size - 2)
                     #expect(across == 2 || refused.contains(across), "\(across)")
                     #expect(file.read(10, at: size - 3) == (across == 2 ? [1, 7, 8] : [1, 2, 3]))
-                    for length in [0, size - 4096, size + 4096, size * 8] { #expect(file.truncate(length) < 0, "truncate \(length)") }
+                    for length in [0, size - 4096, size + 4096, size * 8] {
+                        #expect(file.truncate(length) < 0, "truncate \(length)")
+                    }
                     #expect(file.size == size)
                     #expect(file.fallocate(0, size - 4096, 4097) < 0)
                     #expect(file.size == size)

@@ -24,7 +24,8 @@ extension EndToEnd {
 
         private func expectFiles(_ files: [(name: String, sum: String)], in folder: String, _ scratch: Scratch) throws {
             let list = scratch.newPath("sums")
-            try files.map { "\($0.sum)  \(folder)/\($0.name)\n" }.joined().write(toFile: list, atomically: false, encoding: .utf8)
+            try files.map { "\($0.sum)  \(folder)/\($0.name)\n" }.joined().write(
+                toFile: list, atomically: false, encoding: .utf8)
             let result = try scratch.run("sha256sum", "--check", "--quiet", list)
             #expect(result.succeeded, "\(result)")
         }

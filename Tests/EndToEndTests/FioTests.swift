@@ -9,7 +9,9 @@ extension EndToEnd {
             var depth: Int
             var direct: Bool
             var cache: String
-            var testDescription: String { "\(engine), depth \(depth), \(direct ? "direct" : "buffered"), cache \(cache)" }
+            var testDescription: String {
+                "\(engine), depth \(depth), \(direct ? "direct" : "buffered"), cache \(cache)"
+            }
         }
 
         static let settings: [Setting] =
@@ -39,8 +41,10 @@ extension EndToEnd {
 
         static func job(_ file: String, _ setting: Setting, size: String = "96M") -> [String] {
             [
-                "fio", "--name=job", "--filename=\(file)", "--size=\(size)", "--io_size=24M", "--ioengine=\(setting.engine)",
-                "--iodepth=\(setting.depth)", "--direct=\(setting.direct ? 1 : 0)", "--verify=xxhash", "--verify_fatal=1",
+                "fio", "--name=job", "--filename=\(file)", "--size=\(size)", "--io_size=24M",
+                "--ioengine=\(setting.engine)",
+                "--iodepth=\(setting.depth)", "--direct=\(setting.direct ? 1 : 0)", "--verify=xxhash",
+                "--verify_fatal=1",
                 "--verify_state_save=0", "--fallocate=none",
             ]
         }
@@ -59,8 +63,10 @@ extension EndToEnd {
                             try volume.snapshot("half")
                             snapshotSum = try scratch.directSum(volume.snapshotFile("half"))
                         }
-                        let result = try Running(Self.job(volume.file, setting) + pattern, in: scratch, folder: scratch.path)
-                            .wait(seconds: 120)
+                        let result = try Running(
+                            Self.job(volume.file, setting) + pattern, in: scratch, folder: scratch.path
+                        )
+                        .wait(seconds: 120)
                         #expect(result.succeeded, "\(pattern): \(result)")
                     }
                     try scratch.must("sync", volume.file)
@@ -79,15 +85,20 @@ extension EndToEnd {
             try Scratch.use { scratch in
                 let volume = try Volume(in: scratch, size: "128M")
                 try volume.mounted {
-                    try scratch.must("fio", "--name=fill", "--filename=\(volume.file)", "--size=128M", "--rw=write", "--bs=1M", "--fallocate=none")
+                    try scratch.must(
+                        "fio", "--name=fill", "--filename=\(volume.file)", "--size=128M", "--rw=write", "--bs=1M",
+                        "--fallocate=none")
                     try volume.snapshot("full")
                     let device = try LoopDevice(over: volume.file, in: scratch, sectorSize: sector)
                     let setting = Setting(engine: "libaio", depth: 16, direct: true, cache: "writethrough")
                     // The first half is written and verified; each block of the second is trimmed, then written.
                     let result = try Running(
-                        Self.job(device.path, setting, size: "64M") + ["--rw=randwrite", "--bs=\(max(sector, 512))", "--io_size=6M"]
+                        Self.job(device.path, setting, size: "64M") + [
+                            "--rw=randwrite", "--bs=\(max(sector, 512))", "--io_size=6M",
+                        ]
                             + [
-                                "--name=trims", "--filename=\(device.path)", "--offset=64M", "--size=64M", "--io_size=64M",
+                                "--name=trims", "--filename=\(device.path)", "--offset=64M", "--size=64M",
+                                "--io_size=64M",
                                 "--ioengine=libaio", "--iodepth=16", "--direct=1", "--rw=randtrimwrite", "--bs=64k",
                             ], in: scratch, folder: scratch.path
                     ).wait(seconds: 120)
@@ -95,7 +106,8 @@ extension EndToEnd {
                     // And what is trimmed last reads as zeros, over a snapshot with data.
                     try scratch.must("blkdiscard", "--offset", "100663296", "--length", "33554432", device.path)
                     try device.detach()
-                    let tail = try #require(try UserFile(volume.file, O_RDONLY, direct: true).read(32 << 20, at: 96 << 20))
+                    let tail = try #require(
+                        try UserFile(volume.file, O_RDONLY, direct: true).read(32 << 20, at: 96 << 20))
                     #expect(firstDifference(tail, [UInt8](repeating: 0, count: 32 << 20)) == nil)
                 }
             }
@@ -104,7 +116,8 @@ extension EndToEnd {
         @Test func `a byte that changes behind fio's back fails its verification`() throws {
             try Scratch.use { scratch in
                 let setting = Setting(engine: "libaio", depth: 16, direct: true, cache: "none")
-                let job = Self.job(scratch("plain"), setting, size: "16M") + ["--rw=randwrite", "--bs=4k", "--io_size=16M"]
+                let job =
+                    Self.job(scratch("plain"), setting, size: "16M") + ["--rw=randwrite", "--bs=4k", "--io_size=16M"]
                 try #require(Running(job + ["--do_verify=0"], in: scratch, folder: scratch.path).wait().succeeded)
                 try #require(Running(job + ["--verify_only=1"], in: scratch, folder: scratch.path).wait().succeeded)
                 try flipBit(scratch("plain"), at: 5_000_000)

@@ -5,7 +5,9 @@ extension EndToEnd {
     /// A replica on a file system that fills up: a small ext4 or XFS on a loop device.
     @Suite(.needsLoopDevices) struct FullDisk {
         /// Makes a file system of `size` and mounts it; the body gets its folder.
-        private func withFileSystem(_ kind: String, _ size: String, _ scratch: Scratch, _ body: (String) throws -> Void) throws {
+        private func withFileSystem(_ kind: String, _ size: String, _ scratch: Scratch, _ body: (String) throws -> Void)
+            throws
+        {
             try scratch.must("truncate", "-s", size, scratch("disk"))
             let device = try LoopDevice(over: scratch("disk"), in: scratch, sectorSize: 512, direct: false)
             try scratch.must("mkfs.\(kind)", "-q", device.path)
@@ -17,7 +19,9 @@ extension EndToEnd {
         }
 
         @Test(arguments: [("ext4", "200M"), ("xfs", "320M")])
-        func `a full disk refuses writes, keeps everything acknowledged, and goes on when there is room`(kind: String, size: String) throws {
+        func `a full disk refuses writes, keeps everything acknowledged, and goes on when there is room`(
+            kind: String, size: String
+        ) throws {
             try Scratch.use { scratch in
                 try withFileSystem(kind, size, scratch) { folder in
                     let hog = folder + "/hog"
@@ -25,11 +29,15 @@ extension EndToEnd {
                     let volume = try Volume(in: scratch, size: "256M", name: "small/vol")
                     let block = 64 << 10
                     var written: [Int] = []
-                    func content(_ index: Int) -> [UInt8] { var random = Random(seed: UInt64(index)); return random.bytes(block) }
+                    func content(_ index: Int) -> [UInt8] {
+                        var random = Random(seed: UInt64(index)); return random.bytes(block)
+                    }
                     func expectWritten(_ file: UserFile, _ when: String) {
                         for index in written {
                             let found = file.read(block, at: index * block)
-                            #expect(found.flatMap { firstDifference($0, content(index)) } == nil && found != nil, "block \(index) \(when)")
+                            #expect(
+                                found.flatMap { firstDifference($0, content(index)) } == nil && found != nil,
+                                "block \(index) \(when)")
                         }
                     }
                     var refused = 0
@@ -39,9 +47,13 @@ extension EndToEnd {
                         for index in 0..<(256 << 20) / block {
                             let wrote = file.write(content(index), at: index * block)
                             if wrote == block {
-                                if refused == 0 { written.append(index) }
+                                if refused == 0 {
+                                    written.append(index)
+                                }
                                 // Room that comes and goes near the end is fine; what was refused must have no effect.
-                                else { _ = file.punch(index * block, block) }
+                                else {
+                                    _ = file.punch(index * block, block)
+                                }
                             } else {
                                 #expect(wrote == -Int(ENOSPC), "\(wrote)")
                                 refused += 1

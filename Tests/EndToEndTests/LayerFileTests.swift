@@ -44,7 +44,8 @@ extension EndToEnd {
                 }
                 try scratch.expectSum(try readLayers(volume, nil, scratch), live, "the volume")
                 for snapshot in sums {
-                    try scratch.expectSum(try readLayers(volume, snapshot.name, scratch), snapshot.sum, "snapshot \(snapshot.name)")
+                    try scratch.expectSum(
+                        try readLayers(volume, snapshot.name, scratch), snapshot.sum, "snapshot \(snapshot.name)")
                 }
                 // The same by way of the tool.
                 let exported = scratch.newPath("raw")
@@ -76,7 +77,9 @@ extension EndToEnd {
                     _ = try UserFile(volume.file).write([1], at: 0)
                     try volume.snapshot("a")
                 }
-                let open = try scratch.must("find", try volume.replica(), "(", "-type", "f", "-not", "-perm", "600", ")", "-o", "(", "-type", "d", "-not", "-perm", "700", ")")
+                let open = try scratch.must(
+                    "find", try volume.replica(), "(", "-type", "f", "-not", "-perm", "600", ")", "-o", "(", "-type",
+                    "d", "-not", "-perm", "700", ")")
                 #expect(open == "", "\(open)")
             }
         }

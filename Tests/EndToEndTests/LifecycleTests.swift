@@ -46,7 +46,10 @@ extension EndToEnd {
             try Scratch.use { scratch in
                 let volume = try Volume(in: scratch, size: "4M")
                 try volume.mount()
-                do { try #require(try UserFile(volume.file).write([UInt8](repeating: 7, count: 50_000), at: 12_345) == 50_000) }
+                do {
+                    try #require(
+                        try UserFile(volume.file).write([UInt8](repeating: 7, count: 50_000), at: 12_345) == 50_000)
+                }
                 try volume.killDaemon()
                 let said = try volume.mount()
                 #expect(said.contains("recovered"), "\(said)")
@@ -61,7 +64,8 @@ extension EndToEnd {
             try Scratch.use { scratch in
                 let volume = try Volume(in: scratch, size: "1M")
                 let result = try scratch.run(
-                    "sh", "-c", "\"$1\" mount \"$2\" \"$3\" 2>&1 | cat", "sh", Machine.tool, volume.path, volume.mountPoint, seconds: 30)
+                    "sh", "-c", "\"$1\" mount \"$2\" \"$3\" 2>&1 | cat", "sh", Machine.tool, volume.path,
+                    volume.mountPoint, seconds: 30)
                 #expect(result.code == 0, "\(result)")
                 #expect(try UserFile(volume.file).size == 1 << 20)
                 try volume.tool(["umount", volume.mountPoint])
@@ -73,7 +77,8 @@ extension EndToEnd {
                 let volume = try Volume(in: scratch, size: "1M")
                 let pipe = try EventPipe(in: scratch)
                 let daemon = try Running(
-                    ["stdbuf", "-oL", Machine.tool, "mount", volume.path, volume.mountPoint, "--foreground", "-v"], in: scratch,
+                    ["stdbuf", "-oL", Machine.tool, "mount", volume.path, volume.mountPoint, "--foreground", "-v"],
+                    in: scratch,
                     errorsTo: pipe.writer)
                 defer { withExtendedLifetime(pipe) { _ = daemon.stop() } }
                 try pipe.wait(for: "mounted")
@@ -156,7 +161,9 @@ extension EndToEnd {
                     }
                     try #require(file.sync() == 0)
                     let resident = try volume.memoryKiB("VmRSS")
-                    print("1 TiB: mounted after \((opened.uptimeNanoseconds - begin.uptimeNanoseconds) / 1_000_000) ms, VmRSS \(resident) KiB")
+                    print(
+                        "1 TiB: mounted after \((opened.uptimeNanoseconds - begin.uptimeNanoseconds) / 1_000_000) ms, VmRSS \(resident) KiB"
+                    )
                     #expect(resident < 64 << 10, "VmRSS \(resident) KiB")
                 }
                 try volume.mounted {

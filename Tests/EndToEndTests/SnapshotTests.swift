@@ -60,7 +60,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func `a snapshot under load holds all that was acknowledged before it and nothing begun after it`() throws {
+        @Test func `a snapshot under load holds all that was acknowledged before it and nothing begun after it`() throws
+        {
             try Scratch.use { scratch in
                 let slots = 16, writers = 3
                 let part = slots * OrderedWriter.slot
@@ -81,9 +82,12 @@ extension EndToEnd {
                         let view = try UserFile(volume.snapshotFile(snapshot.name), O_RDONLY)
                         for (index, writer) in all.enumerated() {
                             let found = try #require(view.read(part, at: writer.base))
-                            let shown = writer.prefix(found, atLeast: snapshot.before[index], atMost: snapshot.after[index])
+                            let shown = writer.prefix(
+                                found, atLeast: snapshot.before[index], atMost: snapshot.after[index])
                             #expect(
-                                shown != nil, "\(snapshot.name), writer \(index): not within \(snapshot.before[index])...\(snapshot.after[index])")
+                                shown != nil,
+                                "\(snapshot.name), writer \(index): not within \(snapshot.before[index])...\(snapshot.after[index])"
+                            )
                         }
                     }
                 }
@@ -91,7 +95,9 @@ extension EndToEnd {
         }
 
         @Test(arguments: 1...UInt64(2 * Machine.scale))
-        func `every snapshot stays byte-identical through writes, deletes, reverts, resizes, kills and remounts`(seed: UInt64) throws {
+        func `every snapshot stays byte-identical through writes, deletes, reverts, resizes, kills and remounts`(
+            seed: UInt64
+        ) throws {
             try Scratch.use { scratch in
                 var random = Random(seed: seed)
                 var size = 4 << 20
@@ -108,7 +114,8 @@ extension EndToEnd {
                         try scratch.expectSum(path, snapshot.sum, "\(snapshot.name) \(when)")
                         #expect(try UserFile(path, O_RDONLY).size == snapshot.size)
                     }
-                    let listed = try scratch.must("ls", volume.mountPoint + "/snapshots").split(separator: "\n").map(String.init)
+                    let listed = try scratch.must("ls", volume.mountPoint + "/snapshots").split(separator: "\n").map(
+                        String.init)
                     #expect(Set(listed) == Set(sums.map(\.name)), "\(when)")
                 }
                 func write(_ file: UserFile) throws {
@@ -150,7 +157,8 @@ extension EndToEnd {
                         size = target.size
                         try scratch.expectSum(volume.file, target.sum, "the volume, reverted to \(target.name)")
                         // The old head is kept as one more snapshot; it is under this test from here on.
-                        let listed = try scratch.must("ls", volume.mountPoint + "/snapshots").split(separator: "\n").map(String.init)
+                        let listed = try scratch.must("ls", volume.mountPoint + "/snapshots").split(separator: "\n")
+                            .map(String.init)
                         let kept = Set(listed).subtracting(sums.map(\.name))
                         #expect(kept.count == 1, "\(kept), before: \(before)")
                         for name in kept {
@@ -169,7 +177,8 @@ extension EndToEnd {
             }
         }
 
-        @Test func `renaming, protecting and labels are seen by list, and a protected snapshot is not deleted`() throws {
+        @Test func `renaming, protecting and labels are seen by list, and a protected snapshot is not deleted`() throws
+        {
             try Scratch.use { scratch in
                 let volume = try Volume(in: scratch, size: "1M")
                 func checks() throws {

@@ -25,7 +25,9 @@ extension EndToEnd {
         @Test func `a path that is not there`() throws {
             try Scratch.use { scratch in
                 let missing = scratch("none")
-                for verb in ["info", "status", "verify", "inspect"] { try expect(scratch, [verb, missing], 10, naming: [missing]) }
+                for verb in ["info", "status", "verify", "inspect"] {
+                    try expect(scratch, [verb, missing], 10, naming: [missing])
+                }
                 try expect(scratch, ["mount", missing, try scratch.folder("mnt")], 10, naming: [missing])
                 try expect(scratch, ["snapshot", "list", missing], 10, naming: [missing])
                 try expect(scratch, ["create", scratch("no/such/parent"), "--size", "1M"], 10)
@@ -123,7 +125,8 @@ extension EndToEnd {
                 // The tool may lie where nobody may look, so it is copied.
                 try scratch.must("cp", Machine.tool, scratch("replica-tool"))
                 let result = try scratch.run(
-                    "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", scratch("replica-tool"), "info", volume.path)
+                    "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", scratch("replica-tool"), "info",
+                    volume.path)
                 #expect(result.code == 1, "\(result)")
                 #expect(result.errorLines.count == 1 && result.errors.contains("ermission"), "\(result)")
             }
@@ -135,7 +138,8 @@ extension EndToEnd {
                 let volume = try Volume(in: scratch, size: "1M")
                 let point = try scratch.folder("mnt")
                 let hidden = try scratch.run(
-                    "unshare", "-m", "sh", "-c", "mount -t tmpfs none /dev && exec \"$1\" mount \"$2\" \"$3\"", "sh", Machine.tool,
+                    "unshare", "-m", "sh", "-c", "mount -t tmpfs none /dev && exec \"$1\" mount \"$2\" \"$3\"", "sh",
+                    Machine.tool,
                     volume.path, point)
                 #expect(hidden.code == 1, "\(hidden)")
                 #expect(hidden.errorLines.count == 1 && hidden.errors.contains("/dev/fuse"), "\(hidden)")

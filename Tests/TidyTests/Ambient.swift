@@ -3,15 +3,18 @@ import Testing
 /// Below `replica-tool` nobody asks the system for the time, a random number, the environment or a sleep; they come in
 /// through `Host`, so that the simulated host can stand there.
 let ambientWords = [
-    "Date(", "Date.now", "ContinuousClock", "SuspendingClock", "DispatchTime", "clock_gettime(", "gettimeofday(", "time(nil",
-    "random(in:", ".randomElement(", ".shuffled(", ".shuffle(", "SystemRandomNumberGenerator", "getrandom(", "arc4random",
+    "Date(", "Date.now", "ContinuousClock", "SuspendingClock", "DispatchTime", "clock_gettime(", "gettimeofday(",
+    "time(nil",
+    "random(in:", ".randomElement(", ".shuffled(", ".shuffle(", "SystemRandomNumberGenerator", "getrandom(",
+    "arc4random",
     "getenv(", "ProcessInfo", "CommandLine.", "UUID()", "usleep(", "nanosleep(", "sleep(",
 ]
 
 /// Where one of them is right, and why.
 let ambientAllowed: [String: [String: String]] = [
     "Sources/Primitives/Guarded.swift": [
-        "clock_gettime(": "pthread_cond_timedwait takes an absolute time; nothing but the length of a wait depends on it"
+        "clock_gettime(":
+            "pthread_cond_timedwait takes an absolute time; nothing but the length of a wait depends on it"
     ]
 ]
 

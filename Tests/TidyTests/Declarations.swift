@@ -29,7 +29,8 @@ func undocumentedFindings(_ files: [TextFile]) -> [Finding] {
             words = words.dropFirst().drop { modifiers.contains($0) }
             guard let kind = words.first, kinds.contains(String(kind)) else { continue }
             words = words.dropFirst()
-            let name = words.first.map { $0.prefix { $0 != "(" && $0 != ":" && ($0 != "<" || words.first == "<") } } ?? ""
+            let name =
+                words.first.map { $0.prefix { $0 != "(" && $0 != ":" && ($0 != "<" || words.first == "<") } } ?? ""
             if kind == "func", inherited.contains(String(name)) { continue }
             // Attributes may stand between the comment and the declaration.
             var above = index - 1

@@ -40,7 +40,9 @@ func importedModule(_ line: Substring) -> String? {
         words = words.dropFirst()
     }
     words = words.dropFirst()
-    if let kind = words.first, ["struct", "class", "enum", "protocol", "func", "var", "let", "typealias"].contains(kind) {
+    if let kind = words.first,
+        ["struct", "class", "enum", "protocol", "func", "var", "let", "typealias"].contains(kind)
+    {
         words = words.dropFirst()
     }
     return words.first.flatMap { $0.split(separator: ".").first }.map(String.init)

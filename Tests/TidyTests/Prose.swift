@@ -41,7 +41,8 @@ private func anchors(_ file: TextFile) -> Set<String> {
     Set(
         proseLines(file).filter { $0.hasPrefix("#") }.map { line in
             let title = line.drop { $0 == "#" }.trimmingCharacters(in: .whitespaces).lowercased()
-            return String(title.compactMap { $0 == " " ? "-" : $0.isLetter || $0.isNumber || $0 == "-" || $0 == "_" ? $0 : nil })
+            return String(
+                title.compactMap { $0 == " " ? "-" : $0.isLetter || $0.isNumber || $0 == "-" || $0 == "_" ? $0 : nil })
         })
 }
 

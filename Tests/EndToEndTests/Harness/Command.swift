@@ -50,7 +50,9 @@ final class Running {
         }
         // The same surroundings on every machine: no colours, no settings of the person who runs the tests.
         var variables = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("REPLICA_TOOL") }
-        for (name, value) in ["LC_ALL": "C", "TZ": "UTC", "NO_COLOR": "1", "HOME": scratch.path] { variables[name] = value }
+        for (name, value) in ["LC_ALL": "C", "TZ": "UTC", "NO_COLOR": "1", "HOME": scratch.path] {
+            variables[name] = value
+        }
         if let path = variables["PATH"], !path.contains("/sbin") { variables["PATH"] = path + ":/usr/sbin:/sbin" }
         for (name, value) in environment { variables[name] = value }
         var words = arguments.map { strdup($0) } + [nil]

@@ -9,7 +9,9 @@ final class EventPipe {
 
     init(in scratch: Scratch) throws {
         let path = scratch.newPath("pipe")
-        guard mkfifo(path, 0o600) == 0 else { throw HarnessError("\(path): mkfifo: \(String(cString: strerror(errno)))") }
+        guard mkfifo(path, 0o600) == 0 else {
+            throw HarnessError("\(path): mkfifo: \(String(cString: strerror(errno)))")
+        }
         reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
         writer = open(path, O_WRONLY | O_CLOEXEC)
         guard reader >= 0, writer >= 0 else { throw HarnessError("\(path): open: \(String(cString: strerror(errno)))") }

@@ -7,12 +7,16 @@ extension Scratch {
 
     /// Writes files into `folder`, each acknowledged by fsync, until `count` are; then kills `daemon`, if given, while
     /// the load goes on. Returns name and sha256 of what was acknowledged.
-    func writeFiles(into folder: String, count: Int, killing daemon: pid_t? = nil) throws -> [(name: String, sum: String)] {
+    func writeFiles(into folder: String, count: Int, killing daemon: pid_t? = nil) throws -> [(
+        name: String, sum: String
+    )] {
         let said = try Running(
             ["python3", Self.writer, "files", folder, String(count)] + (daemon.map { [String($0)] } ?? []), in: self
         ).wait(seconds: 120)
         let lines = said.output.split(separator: "\n").map { $0.split(separator: " ") }
-        guard said.succeeded, lines.count >= count else { throw HarnessError("\(lines.count) files of \(count): \(said)") }
+        guard said.succeeded, lines.count >= count else {
+            throw HarnessError("\(lines.count) files of \(count): \(said)")
+        }
         return lines.map { (String($0[0]), String($0[1])) }
     }
 
@@ -22,7 +26,9 @@ extension Scratch {
         let said = try Running(
             ["python3", Self.writer, "slots", file, String(count)] + (daemon.map { [String($0)] } ?? []), in: self
         ).wait(seconds: 120)
-        guard said.succeeded, said.output.split(separator: "\n").count >= count else { throw HarnessError(said.description) }
+        guard said.succeeded, said.output.split(separator: "\n").count >= count else {
+            throw HarnessError(said.description)
+        }
         return said.output
     }
 
@@ -55,13 +61,18 @@ extension Scratch {
 
     /// sha256 of a file's bytes as the store has them: O_DIRECT passes the page cache by.
     func directSum(_ file: String) throws -> String {
-        String(try must("bash", "-c", "set -o pipefail; dd if=\"$1\" bs=1M iflag=direct status=none | sha256sum", "dd", file).prefix(64))
+        String(
+            try must(
+                "bash", "-c", "set -o pipefail; dd if=\"$1\" bs=1M iflag=direct status=none | sha256sum", "dd", file
+            ).prefix(64))
     }
 
     /// What `sum` gives for bytes in memory.
     func sum(of bytes: [UInt8]) throws -> String {
         let path = newPath("bytes")
-        guard FileManager.default.createFile(atPath: path, contents: Data(bytes)) else { throw HarnessError("cannot write \(path)") }
+        guard FileManager.default.createFile(atPath: path, contents: Data(bytes)) else {
+            throw HarnessError("cannot write \(path)")
+        }
         defer { try? FileManager.default.removeItem(atPath: path) }
         return try sum(path)
     }
@@ -70,7 +81,9 @@ extension Scratch {
 /// The first byte at which two equally long arrays differ, nil when they do not (memcmp(3), which is quick in any build).
 func firstDifference(_ left: [UInt8], _ right: [UInt8]) -> Int? {
     if left.count != right.count { return min(left.count, right.count) }
-    if left.withUnsafeBytes({ a in right.withUnsafeBytes { b in memcmp(a.baseAddress!, b.baseAddress!, a.count) } }) == 0 {
+    if left.withUnsafeBytes({ a in right.withUnsafeBytes { b in memcmp(a.baseAddress!, b.baseAddress!, a.count) } })
+        == 0
+    {
         return nil
     }
     return left.indices.first { left[$0] != right[$0] }

@@ -6,7 +6,9 @@ final class LoopDevice {
     private let scratch: Scratch
     private var isAttached = true
 
-    init(over file: String, in scratch: Scratch, sectorSize: Int = 4096, direct: Bool = true, readOnly: Bool = false) throws {
+    init(over file: String, in scratch: Scratch, sectorSize: Int = 4096, direct: Bool = true, readOnly: Bool = false)
+        throws
+    {
         self.scratch = scratch
         var arguments = ["losetup", "--find", "--show", "--sector-size", String(sectorSize)]
         if direct { arguments.append("--direct-io=on") }

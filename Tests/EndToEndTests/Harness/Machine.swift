@@ -32,7 +32,8 @@ enum Machine {
 extension Trait where Self == ConditionTrait {
     static var needsTool: Self { .enabled(if: Machine.hasTool, "no replica-tool is built (REPLICA_TOOL names it)") }
     static var needsMount: Self {
-        .enabled(if: Machine.hasTool && Machine.isRoot && Machine.hasFuse, "needs root, /dev/fuse and a built replica-tool")
+        .enabled(
+            if: Machine.hasTool && Machine.isRoot && Machine.hasFuse, "needs root, /dev/fuse and a built replica-tool")
     }
     static var needsLoopDevices: Self {
         .enabled(

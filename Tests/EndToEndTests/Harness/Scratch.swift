@@ -15,7 +15,8 @@ final class Scratch {
     private init() throws {
         // TMPDIR is a folder of tools/test; without it, not /tmp, which may be memory.
         let base = ProcessInfo.processInfo.environment["TMPDIR"] ?? "/var/tmp"
-        var template = Array("\(base)/e2e-".utf8CString.dropLast()) + Array(repeating: CChar(UInt8(ascii: "X")), count: 6) + [0]
+        var template =
+            Array("\(base)/e2e-".utf8CString.dropLast()) + Array(repeating: CChar(UInt8(ascii: "X")), count: 6) + [0]
         guard mkdtemp(&template) != nil else {
             throw HarnessError("\(base): mkdtemp: \(String(cString: strerror(errno)))")
         }

@@ -76,7 +76,9 @@ final class UserFile: @unchecked Sendable {
             let start = Int(ce_seek(descriptor, off_t(place), 0))
             if start == -Int(ENXIO) { break }
             let end = Int(ce_seek(descriptor, off_t(start), 1))
-            guard start >= place, end > start else { throw HarnessError("\(path): SEEK_DATA \(place): \(start), SEEK_HOLE: \(end)") }
+            guard start >= place, end > start else {
+                throw HarnessError("\(path): SEEK_DATA \(place): \(start), SEEK_HOLE: \(end)")
+            }
             runs.append(start..<end)
             place = end
         }
@@ -87,7 +89,8 @@ final class UserFile: @unchecked Sendable {
     func writeMapped(_ bytes: [UInt8], at offset: Int) -> Int32 {
         let page = offset & ~4095
         let length = offset + bytes.count - page
-        guard let base = mmap(nil, length, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, off_t(page)), base != MAP_FAILED
+        guard let base = mmap(nil, length, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, off_t(page)),
+            base != MAP_FAILED
         else { return -errno }
         defer { munmap(base, length) }
         UnsafeMutableRawBufferPointer(start: base + (offset - page), count: bytes.count).copyBytes(from: bytes)
@@ -109,7 +112,9 @@ final class UserFile: @unchecked Sendable {
 /// Changes one bit of a file: what a rotten disk does.
 func flipBit(_ path: String, at offset: Int, bit: Int = 0) throws {
     let file = try UserFile(path)
-    guard var byte = file.read(1, at: offset), byte.count == 1 else { throw HarnessError("\(path): no byte at \(offset)") }
+    guard var byte = file.read(1, at: offset), byte.count == 1 else {
+        throw HarnessError("\(path): no byte at \(offset)")
+    }
     byte[0] ^= 1 << UInt8(bit & 7)
     guard file.write(byte, at: offset) == 1 else { throw HarnessError("\(path): the flip was not written") }
     _ = file.sync()

@@ -108,7 +108,8 @@ final class Volume {
     func memoryKiB(_ name: String) throws -> Int {
         let status = try String(contentsOfFile: "/proc/\(daemon())/status", encoding: .utf8)
         for line in status.split(separator: "\n") where line.hasPrefix(name + ":") {
-            if let value = line.split(whereSeparator: { $0 == " " || $0 == "\t" }).dropFirst().first.flatMap({ Int($0) }) {
+            if let value = line.split(whereSeparator: { $0 == " " || $0 == "\t" }).dropFirst().first.flatMap({ Int($0) }
+            ) {
                 return value
             }
         }
