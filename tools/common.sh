@@ -95,7 +95,9 @@ clean_below() {
         pid=$(cat "$pidfile" 2>/dev/null)
         [[ $pid =~ ^[0-9]+$ ]] || continue
         # Only a daemon of ours: the number may belong to another process by now.
-        [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = replica-tool ] && as_root kill -9 "$pid" 2>/dev/null
+        case $(as_root readlink "/proc/$pid/exe" 2>/dev/null) in
+        */replica-tool | */"replica-tool (deleted)") as_root kill -9 "$pid" 2>/dev/null ;;
+        esac
     done < <(find "$folder" -xdev -name '*.pid' 2>/dev/null)
     rm -rf --one-file-system "$folder" 2>/dev/null || as_root rm -rf --one-file-system "$folder"
 }
