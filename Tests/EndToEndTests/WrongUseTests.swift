@@ -94,7 +94,7 @@ extension EndToEnd {
                 try "mine\n".write(toFile: foreign + "/note", atomically: false, encoding: .utf8)
                 try expect(scratch, ["info", foreign], 63, naming: [foreign])
                 try expect(scratch, ["mount", foreign, try scratch.folder("mnt")], 63, naming: [foreign])
-                try expect(scratch, ["create", foreign, "--size", "1M"], 11, naming: [foreign])
+                try expect(scratch, ["create", foreign, "--size", "1M"], 64, naming: [foreign])
                 #expect(try scratch.must("ls", "-A", foreign) == "note\n")
                 // A plain file is no directory at all.
                 try expect(scratch, ["info", foreign + "/note"], 63, naming: ["note"])

@@ -56,6 +56,19 @@ extension Scratch {
         #expect(found == sum, comment, sourceLocation: sourceLocation)
     }
 
+    /// Expects that two files hold the same bytes, and says where they differ.
+    func expectSame(
+        _ left: String, _ right: String, _ comment: Comment? = nil, sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        let result = try run(
+            "sh", "-c",
+            "cmp \"$1\" \"$2\" && exit; cmp -l \"$1\" \"$2\" | awk '{b[int(($1-1)/4096)]++} END {for (i in b) print \"block\", i, b[i], \"bytes\"}' | sort -k2n | head -20; exit 1",
+            "cmp", left, right)
+        #expect(
+            result.succeeded, "\(comment?.rawValue ?? ""): \(result.output)\(result.errors)",
+            sourceLocation: sourceLocation)
+    }
+
     /// sha256 of a file's bytes, through the page cache.
     func sum(_ file: String) throws -> String { String(try must("sha256sum", file).prefix(64)) }
 

@@ -39,6 +39,11 @@ final class Scratch {
     }
 
     private func remove() {
+        // For a look at what a failed test left: REPLICA_STORE_TEST_KEEP=1.
+        if ProcessInfo.processInfo.environment["REPLICA_STORE_TEST_KEEP"] != nil {
+            print("kept: \(path)")
+            return
+        }
         // Whatever a failed test left mounted or attached; tools/test does the same once more for all.
         let script = """
             . "$1/tools/common.sh"
