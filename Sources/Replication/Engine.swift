@@ -276,7 +276,7 @@ public final class Engine: VolumeView {
     /// Bytes that the live chain's files occupy; at most a second old, since every stat(2) of a mount asks for it.
     public func allocatedBytes() throws(StoreError) -> UInt64 {
         let now = host.monotonicNs()
-        if let known = allocation.withLock({ $0 }), now - known.atNs < allocationAgeNs { return known.bytes }
+        if let known = allocation.withLock({ $0 }), now < known.atNs + allocationAgeNs { return known.bytes }
         let bytes = try replica.allocatedBytes(.head)
         allocation.withLock { $0 = (bytes, now) }
         return bytes

@@ -152,7 +152,7 @@ extension Replica {
             while position < entries.count && entries[position].block < whole.end { position += 1 }
             for part in emptied {
                 if hidden == nil { hidden = self.hidden(leaf, older: older, olderLayers: olderLayers, base: base) }
-                try empty(part, except: entries[first..<position], page, hidden, &stager)
+                try empty(part, except: entries[first..<position], page, hidden, isImageUnknown: false, &stager)
             }
             var index = first
             while index < position {
@@ -165,7 +165,9 @@ extension Replica {
                     index += try copyFromRing(entries, index, limit: position, page, firstBlock, &stager)
                 } else {
                     if hidden == nil { hidden = self.hidden(leaf, older: older, olderLayers: olderLayers, base: base) }
-                    try empty(BlockRange(start: entry.block, count: 1), except: [], page, hidden, &stager)
+                    // The image may hold a direct write that came before, of which no map page ever knew.
+                    let block = BlockRange(start: entry.block, count: 1)
+                    try empty(block, except: [], page, hidden, isImageUnknown: true, &stager)
                     index += 1
                 }
             }
@@ -232,9 +234,10 @@ extension Replica {
     ///
     /// Real zeros, and not a mark in the map, because a reader without the map sees only data and holes; and not
     /// FALLOC_FL_ZERO_RANGE, which leaves a hole for SEEK_DATA, through which the layer below would show.
+    /// - Parameter isImageUnknown: whether the image may hold bytes at a block that is absent in the map.
     private func empty(
         _ range: BlockRange, except entries: ArraySlice<Overlay.Entry>, _ page: MapPage, _ hidden: HiddenLeaf?,
-        _ stager: inout ImageStager
+        isImageUnknown: Bool, _ stager: inout ImageStager
     ) throws(IOError) {
         guard let hidden else { invariantFailed("emptying without a look below") }
         let firstBlock = roundedToLeaf(range.start)
@@ -258,7 +261,7 @@ extension Replica {
                     page.entries[slot] = zeroSum
                 }
             } else {
-                if punchStart == nil && page.entries[slot] != 0 { punchStart = block }
+                if punchStart == nil && (isImageUnknown || page.entries[slot] != 0) { punchStart = block }
                 page.entries[slot] = 0
             }
         }

@@ -278,7 +278,8 @@ extension Replica {
             for tier in state.tiers {
                 direct += tier.active.directCount
                 ranges += tier.active.ranges.count
-                if !tier.isDrained { isPending = isPending || now - state.lastWriteNs >= idleCheckpointNs }
+                // A write may have come after `now` was read, so the difference could be negative.
+                if !tier.isDrained { isPending = isPending || now >= state.lastWriteNs + idleCheckpointNs }
             }
             return (isPending || direct >= directBlocksLimit || ranges >= rangesLimit, state.isFull)
         }
