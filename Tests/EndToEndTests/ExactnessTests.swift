@@ -243,22 +243,21 @@ extension EndToEnd {
         @Test func `the blocks that stat counts are those that are allocated`() throws {
             try Scratch.use { scratch in
                 let volume = try Volume(in: scratch, size: "64M")
+                // Counted from one mount to the next: what stat says may be a second old.
+                func counted() throws -> Int { try volume.mounted { try UserFile(volume.file).allocated } }
+                #expect(try counted() < 1 << 20)
                 try volume.mounted {
                     let file = try UserFile(volume.file)
-                    let before = file.allocated
-                    #expect(before < 1 << 20)
                     try #require(file.write([UInt8](repeating: 1, count: 8 << 20), at: 0) == 8 << 20)
-                    try #require(file.sync() == 0)
-                    let full = try UserFile(volume.file).allocated
-                    #expect(full >= 8 << 20 && full < 24 << 20, "\(full)")
                 }
+                let full = try counted()
+                #expect(full >= 8 << 20 && full < 10 << 20, "\(full)")
                 try volume.mounted {
                     let file = try UserFile(volume.file)
-                    try #require(file.punch(0, 8 << 20) == 0)
-                    try #require(file.sync() == 0)
+                    try #require(file.punch(0, 6 << 20) == 0)
                 }
-                let left = try volume.mounted { try UserFile(volume.file).allocated }
-                #expect(left < 4 << 20, "\(left)")
+                let left = try counted()
+                #expect(left >= 2 << 20 && left < 4 << 20, "\(left)")
             }
         }
     }

@@ -41,7 +41,7 @@ final class ProgressMeter: Sendable {
             state.done = done
             state.total = total
             let interval: UInt64 = style == .json ? 1_000_000_000 : 100_000_000
-            guard now - max(state.shownNs, startNs) >= interval else { return false }
+            guard now >= max(state.shownNs, startNs) + interval else { return false }
             state.shownNs = now
             if style == .bar { state.isBarShown = true }
             return true
