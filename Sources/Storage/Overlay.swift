@@ -185,6 +185,12 @@ final class Overlay {
         ranges.replaceSubrange(first..<last, with: CollectionOfOne(BlockRange(start: start, count: end - start)))
     }
 
+    /// Takes over the records of a later overlay.
+    func absorb(_ later: Overlay) {
+        for range in later.ranges { empty(range) }
+        for entry in later.sortedEntries() { insert(entry.block, entry.place, sum: entry.sum) }
+    }
+
     /// The first leaf at or behind `leaf` that holds a block of the table.
     func nextLeaf(from leaf: UInt64) -> UInt64? {
         let leaves: [UInt64]

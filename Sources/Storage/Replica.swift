@@ -53,6 +53,8 @@ public final class Replica: Sendable {
         var failure: SuperSlot.Failure?
         var isClosed = false
         var unflushedBytes: UInt64 = 0
+        /// Blocks emptied since the last checkpoint began.
+        var emptiedBlocks: UInt64 = 0
         var lastWriteNs: UInt64 = 0
         var counters = ReplicaCounters()
         /// Changes with every change of the list of snapshots.

@@ -48,13 +48,16 @@ extension Replica {
     private func checkpointOnce() throws(StoreError) -> Bool {
         if let failure = journal.failure { throw failure }
         let plan = state.withLock { state -> (boundary: Boundary, tiers: [Tier], base: ChainView)? in
-            if state.frozen == nil {
-                if state.tiers.count == 1 && state.tiers[0].active.isEmpty { return nil }
+            if state.frozen == nil || state.isFull {
+                if state.tiers.count == 1 && state.tiers[0].isDrained { return nil }
+                // What a full disk left frozen goes on together with all that came since: a discard among it may free
+                // the very room that was missing.
                 for tier in state.tiers {
-                    tier.frozen = tier.active
+                    if let frozen = tier.frozen { frozen.absorb(tier.active) } else { tier.frozen = tier.active }
                     tier.active = Overlay()
                 }
                 state.frozen = (state.boundary, state.tiers.count)
+                state.emptiedBlocks = 0
             }
             guard let frozen = state.frozen else { return nil }
             return (frozen.boundary, Array(state.tiers[0..<frozen.tierCount]), state.base)
@@ -133,6 +136,9 @@ extension Replica {
         var present = tier.present
         var position = 0
         var rangePosition = 0
+        if state.withLock({ $0.isFull }) {
+            try freeFirst(tier, leaves, older: older, olderLayers: olderLayers, base: base, &stager)
+        }
         for leaf in leaves {
             let firstBlock = MapGeometry.firstBlock(ofLeaf: leaf)
             let whole = BlockRange(start: firstBlock, count: MapGeometry.entries64)
@@ -181,6 +187,29 @@ extension Replica {
         let bytes = stager.writtenBytes
         state.withLock { $0.counters.checkpointBytes += bytes }
         return Applied(tier: tier, writer: writer, layer: layer, leaves: leaves, present: present)
+    }
+
+    /// On a full disk: punches what is emptied before anything is written.
+    private func freeFirst(
+        _ tier: Tier, _ leaves: [UInt64], older: [Applied], olderLayers: [Layer], base: ChainView,
+        _ stager: inout ImageStager
+    ) throws(IOError) {
+        guard let frozen = tier.frozen else { return }
+        for leaf in leaves {
+            let first = MapGeometry.firstBlock(ofLeaf: leaf)
+            let hidden = self.hidden(leaf, older: older, olderLayers: olderLayers, base: base)
+            var start: Int?
+            for index in 0...MapGeometry.entries {
+                let isFree =
+                    index < MapGeometry.entries && !hidden.isPresent[index]
+                    && frozen.find(first + UInt64(index))?.place.isNowhere == true
+                if isFree && start == nil { start = index }
+                if !isFree, let from = start {
+                    try stager.punch(BlockRange(start: first + UInt64(from), count: UInt64(index - from)))
+                    start = nil
+                }
+            }
+        }
     }
 
     /// Copies blocks from the ring into the image, as many as stand side by side in both; gives their number.

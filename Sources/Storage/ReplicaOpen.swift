@@ -281,15 +281,16 @@ extension Replica {
                 // A write may have come after `now` was read, so the difference could be negative.
                 if !tier.isDrained { isPending = isPending || now >= state.lastWriteNs + idleCheckpointNs }
             }
-            return (isPending || direct >= directBlocksLimit || ranges >= rangesLimit, state.isFull)
+            let wantsRoom = state.emptiedBlocks >= emptiedBlocksLimit || state.isFull && state.emptiedBlocks > 0
+            return (isPending || wantsRoom || direct >= directBlocksLimit || ranges >= rangesLimit, state.isFull)
         }
-        if isFull { _ = regainReserve() }
         if isDue || journal.isHalfFull {
             try? withLane("checkpoint") { () throws(StoreError) in
                 _ = try checkpoint()
                 try sealAll()
             }
         }
+        if isFull { _ = regainReserve() }
         if state.withLock({ $0.failure == nil && !$0.isClosed && $0.document.layers.contains { $0.removed } }) {
             try? resumeMerges()
         }

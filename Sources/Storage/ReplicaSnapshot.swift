@@ -26,7 +26,7 @@ extension Replica {
         if state.withLock({ $0.tiers.count }) > pendingTierLimit {
             try withLane("checkpoint") { () throws(StoreError) in _ = try checkpoint() }
         }
-        if state.withLock({ $0.isFull }), !regainReserve() { throw .noSpace(nil) }
+        if state.withLock({ $0.isFull }) { try makeRoomOnFullDisk() }
 
         let identifier = host.newIdentifier()
         let files: LayerFiles

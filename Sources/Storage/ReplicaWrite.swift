@@ -41,8 +41,13 @@ extension Replica {
             throw error
         }
         if operation.isDurable { try journal.flush(upTo: operation.revision) }
-        // A large one is applied soon: until then its blocks count as recorded, so that new data is written twice.
-        if operation.count >= largeEmptying { background.wake() }
+        // What is emptied gives its space back with the next checkpoint. Until then its blocks count as recorded, too,
+        // so that new data there is written twice.
+        let isDue = state.withLock { state -> Bool in
+            state.emptiedBlocks += operation.count
+            return state.emptiedBlocks >= emptiedBlocksLimit || state.isFull
+        }
+        if isDue { background.wake() }
     }
 
     private func beginChange() throws(StoreError) {
@@ -96,7 +101,7 @@ extension Replica {
             case .load(let tier, let leaf, let version): load(tier, leaf, version: version)
             case .leaf(let view, let leaf): _ = view.leaf(leaf)
             case .full:
-                if !regainReserve() { throw .noSpace(nil) }
+                try makeRoomOnFullDisk()
             }
         }
     }
@@ -245,6 +250,17 @@ extension Replica {
         try journal.flush()
     }
 
+    /// Lets discards that wait in the journal free their space, and takes the reserve back if that was enough.
+    /// - Throws: `noSpace` if it was not.
+    func makeRoomOnFullDisk() throws(StoreError) {
+        if regainReserve() { return }
+        if state.withLock({ $0.emptiedBlocks > 0 }) {
+            try withLane("checkpoint") { () throws(StoreError) in _ = try checkpoint() }
+            if regainReserve() { return }
+        }
+        throw .noSpace(nil)
+    }
+
     /// Gets the reserve back if the file system has room for it again; true if writes may go on.
     func regainReserve() -> Bool {
         let slot = superStore.current
@@ -266,8 +282,8 @@ extension Replica {
 
 /// 64 KiB: the shortest run that is written straight into the image.
 private let directRunMin = 16
-/// Emptied blocks (64 MiB) that make the next checkpoint come soon.
-private let largeEmptying: UInt64 = 16384
+/// Emptied blocks (16 MiB) that make the next checkpoint come soon.
+let emptiedBlocksLimit: UInt64 = 4096
 /// Unflushed bytes of the journal after which a flush starts in the background.
 private let unflushedLimit: UInt64 = 8 << 20
 /// Bytes beside the reserve that must be free before writes go on after a full disk.
