@@ -52,7 +52,11 @@ let package = Package(
 
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
         .testTarget(name: "FormatTests", dependencies: ["Format", "Primitives"], swiftSettings: strict),
-        .testTarget(name: "HostIOTests", dependencies: ["HostIO", "Primitives"], swiftSettings: strict),
+        .testTarget(
+            name: "HostIOTests", dependencies: ["HostIO", "SimulatedHost", "Primitives"], swiftSettings: strict),
+        .testTarget(
+            name: "SimulatedHostTests", dependencies: ["SimulatedHost", "HostIO", "Primitives"],
+            swiftSettings: strict),
         .testTarget(
             name: "StorageTests",
             dependencies: ["Storage", "SimulatedHost", "Format", "HostIO", "Primitives"],
