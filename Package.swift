@@ -53,7 +53,8 @@ let package = Package(
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
         .testTarget(name: "FormatTests", dependencies: ["Format", "Primitives"], swiftSettings: strict),
         .testTarget(
-            name: "HostIOTests", dependencies: ["HostIO", "SimulatedHost", "Primitives"], swiftSettings: strict),
+            name: "HostIOTests", dependencies: ["HostIO", "SimulatedHost", "CLinux", "Primitives"],
+            swiftSettings: strict),
         .testTarget(
             name: "SimulatedHostTests", dependencies: ["SimulatedHost", "HostIO", "Primitives"],
             swiftSettings: strict),
