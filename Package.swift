@@ -71,6 +71,10 @@ let package = Package(
             name: "ReplicaToolTests",
             dependencies: ["replica-tool", "Control", "Replication", "Storage", "HostIO", "Primitives"],
             swiftSettings: strict),
+        .testTarget(
+            name: "CrashTests",
+            dependencies: ["Replication", "SimulatedHost", "Storage", "Format", "HostIO", "Primitives"],
+            swiftSettings: strict),
         .testTarget(name: "TidyTests", swiftSettings: strict),
 
         // The built tool through the door that users use; the C target is what a user's program calls.
