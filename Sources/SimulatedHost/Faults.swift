@@ -12,7 +12,7 @@ public enum Rot: Sendable, Hashable {
 
 extension SimulatedHost {
     /// The machine after a power cut at this moment: of what was not synced only what the policy keeps, no locks, no
-    /// faults, no hook. This host stays as it is, so many futures can be made from one moment.
+    /// faults, no hook, no threads. This host stays as it is, so many futures can be made from one moment.
     public func crash(_ policy: CrashPolicy, seed: UInt64 = 0) -> SimulatedHost {
         var next = machine.withLock { $0 }.restarted()
         next.disk = next.disk.crashed(policy, seed: seed)
@@ -53,6 +53,25 @@ extension SimulatedHost {
         }
     }
 
+    /// Gives a file other bytes altogether, durably: those of an older copy, say.
+    /// - Throws: ENOENT.
+    public func replace(_ path: String, with bytes: [UInt8]) throws(IOError) {
+        try machine.withLock { (machine) throws(IOError) in
+            guard case .file(let number)? = machine.disk.entry(path) else {
+                throw IOError(call: "replace", path: path, code: errnoNotFound)
+            }
+            var content = Content()
+            content.size = UInt64(bytes.count)
+            for start in stride(from: 0, to: bytes.count, by: pageSize) {
+                let part = bytes[start..<min(start + pageSize, bytes.count)]
+                if part.contains(where: { $0 != 0 }) {
+                    part.withUnsafeBytes { content.patch(UInt64(start) / pageSize64, at: 0, $0) }
+                }
+            }
+            machine.disk.change(number) { $0 = FileNode(current: content, durable: content) }
+        }
+    }
+
     /// Lets reads that touch the range fail, until `clearBadRanges`.
     public func failReads(
         _ path: String, at offset: UInt64 = 0, count: UInt64 = .max / 2, code: Int32 = 5, onlyUncached: Bool = false
@@ -70,6 +89,7 @@ extension SimulatedHost.Machine {
     func restarted() -> Self {
         var next = self
         next.hook = nil
+        next.options.hasThreads = false
         next.isOff = false
         next.stickyCode = nil
         next.badRanges = []

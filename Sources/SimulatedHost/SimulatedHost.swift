@@ -6,7 +6,7 @@ internal import Primitives
 /// Every byte written is visible to readers at once and durable only after a sync; `crash` makes the machine that a
 /// power cut would leave. A hook sees each step before it happens and can let it fail. The same seed and the same
 /// calls give the same run. Calls may come from any thread, but only a single thread makes a run repeatable, so
-/// `startThread` says no.
+/// `startThread` says no unless the options ask for threads.
 public final class SimulatedHost: Host {
     public struct Options: Sendable {
         public var seed: UInt64 = 1
@@ -18,6 +18,8 @@ public final class SimulatedHost: Host {
         public var directAlignment = 512
         /// The chance in a hundred that a sector whose sync failed is on the device all the same.
         public var failedSyncKeepsPercent = 50
+        /// Starts real threads when asked to. What they do then is not repeatable.
+        public var hasThreads = false
         public init(seed: UInt64 = 1, capacity: UInt64? = nil) {
             self.seed = seed
             self.capacity = capacity
@@ -106,7 +108,9 @@ public final class SimulatedHost: Host {
 
     public func random64() -> UInt64 { machine.withLock { $0.generator.next() } }
 
-    public func startThread(name: String, _ body: @escaping @Sendable () -> Void) -> Bool { false }
+    public func startThread(name: String, _ body: @escaping @Sendable () -> Void) -> Bool {
+        machine.withLock { $0.options.hasThreads } && LinuxHost().startThread(name: name, body)
+    }
 
     // Control
 

@@ -121,6 +121,12 @@ final class Client: @unchecked Sendable {
             }
             let picture = Picture(next)
             oracle.running = [picture]
+            if size < oracle.size {
+                // What a shrink cuts off is zeroed before the size changes, and a power cut may come between.
+                var zeroed = oracle.live
+                zeroed.replaceSubrange(Int(size)..., with: repeatElement(0, count: zeroed.count - Int(size)))
+                oracle.running.append(Picture(zeroed))
+            }
             try engine.resize(to: size)
             oracle.live = next
             settle(picture, "\(operation)")

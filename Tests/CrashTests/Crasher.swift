@@ -44,6 +44,7 @@ final class Crasher: Sendable {
             (state.random.chance(percent) && state.faults.count < 3, Self.plans(&state.random, policiesPerStep))
         }
         if !isChosen { return }
+        readNow(client, step)
         for (policy, policySeed, depth) in plans {
             state.withLock { $0.states += 1 }
             do {
@@ -54,6 +55,22 @@ final class Crasher: Sendable {
                     "seed \(seed), \(step), \(policy) \(policySeed), operation \(client.log.count) [\(last)]: \(error)"
                 state.withLock { $0.faults.append(note) }
             }
+        }
+    }
+
+    /// Readers go on while an operation runs: they see the volume before it or after it.
+    private func readNow(_ client: Client, _ step: StepInfo) {
+        if !state.withLock({ $0.random.chance(10) }) { return }
+        do {
+            let found = Picture(try Client.read(client.engine, size: client.engine.size))
+            if found == client.oracle.now.picture || client.oracle.running.contains(found) { return }
+            let note =
+                "seed \(seed), \(step), operation \(client.log.count) [\(client.log.last ?? "")]: read meanwhile, "
+                + "\(found.difference(client.oracle.now.picture))"
+            state.withLock { $0.faults.append(note) }
+        } catch {
+            if error == .closed { return }
+            state.withLock { $0.faults.append("seed \(seed), \(step): read meanwhile: \(error)") }
         }
     }
 

@@ -105,7 +105,7 @@ import Testing
     /// Opens again without the fault; a replica that recorded its failure is read-only and still exact.
     private func reopen(_ host: SimulatedHost, _ oracle: Oracle) throws {
         do {
-            _ = try Recovery.check(host, oracle, .verify)
+            _ = try Recovery.check(host, oracle, .all)
         } catch StoreError.replicaFailed {
             let engine = try Engine.open(path: Client.path, mode: .readOnly, host: host)
             let found = Picture(try Client.read(engine, size: engine.size))

@@ -174,6 +174,35 @@ import Testing
         }
     }
 
+    @Test(arguments: Scale.seeds(6700, 2))
+    func `an older version of a file in the place of the newest is never served`(seed: UInt64) throws {
+        let client = try Client(try Client.madeHost(blocks: 256, seed: seed))
+        var workload = Workload(seed: seed, mix: Mix(flush: 8, empty: 8, snapshots: 0, resize: 0, reopen: 5))
+        var versions: [SimulatedHost] = []
+        for name in ["one", "two", "three", "four"] {
+            for _ in 0..<10 { try client.perform(workload.next(client.oracle)) }
+            versions.append(client.host.crash(.everything))
+            try client.perform(.createSnapshot(name))
+        }
+        for _ in 0..<10 { try client.perform(workload.next(client.oracle)) }
+        try client.perform(.flush)
+        let last = client.host.crash(.everything)
+        for (age, version) in versions.enumerated() {
+            for path in last.files(under: Client.path) {
+                guard let old = try? version.bytes(of: path), try last.bytes(of: path) != old else { continue }
+                let name = String(path.dropFirst(Client.path.count + 1))
+                let host = last.killed()
+                try host.replace(path, with: old)
+                do {
+                    _ = try Self.examine(
+                        host, client.oracle, isJournal: name == "journal" || name == "super")
+                } catch {
+                    Issue.record("seed \(seed), \(name) as it was before snapshot \(age + 1): \(error)")
+                }
+            }
+        }
+    }
+
     @Test(arguments: Scale.seeds(7000, 2))
     func `a write that never reached the medium, or reached another place, is noticed`(seed: UInt64) throws {
         var random = Generator(seed: seed)
