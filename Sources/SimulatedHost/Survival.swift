@@ -61,7 +61,7 @@ struct Survival {
         switch rule {
         case .operations(let percent): isKept = generator.chance(percent)
         case .files:
-            var own = Generator(seed: seed &+ UInt64(file) &* 0x9E37_79B9)
+            var own = Generator(seed: seed &+ UInt64(bitPattern: Int64(file)) &* 0x9E37_79B9)
             isKept = own.chance(50)
         default: break
         }

@@ -58,16 +58,12 @@ final class Client: @unchecked Sendable {
             var bytes = [UInt8](repeating: 0, count: count)
             var random = Generator(seed: fill)
             bytes.withUnsafeMutableBytes { random.fill($0) }
-            var next = oracle.live
-            next.replaceSubrange(Int(offset)..<(Int(offset) + count), with: bytes)
-            try change(next, offset, UInt64(count), durability, "\(operation)") {
+            let range = Int(offset)..<(Int(offset) + count)
+            try change([range], bytes, durability, "\(operation)") {
                 try bytes.withUnsafeBytes { try engine.write($0, at: offset, durability: durability) }
             }
         case .empty(let offset, let length, let how, let durability):
-            var next = oracle.live
-            next.replaceSubrange(
-                Int(offset)..<Int(offset + length), with: repeatElement(0, count: Int(length)))
-            try change(next, offset, length, durability, "\(operation)") {
+            try change(Self.stages(offset, length), nil, durability, "\(operation)") {
                 try engine.empty(at: offset, length: length, how, durability: durability)
             }
         case .flush:
@@ -152,16 +148,48 @@ final class Client: @unchecked Sendable {
         }
     }
 
-    /// A change of bytes: before it is done, the oracle allows for it.
+    /// The ranges that an emptying changes one after the other, each whole or not at all: the parts of blocks at its
+    /// ends, then the whole blocks between them.
+    private static func stages(_ offset: UInt64, _ length: UInt64) -> [Range<Int>] {
+        let (start, end) = (Int(offset), Int(offset + length))
+        let firstWhole = (start + blockSize - 1) / blockSize * blockSize
+        let endWhole = end / blockSize * blockSize
+        if firstWhole < endWhole {
+            return [start..<firstWhole, endWhole..<end, firstWhole..<endWhole].filter { !$0.isEmpty }
+        }
+        return stride(from: start, to: end, by: blockSize).map { $0..<min($0 + blockSize, end) }
+    }
+
+    /// A change of bytes, in one stage or several: before it is done, the oracle allows for each.
+    /// - Parameter bytes: those of the only stage; nil for zeros.
     private func change(
-        _ next: [UInt8], _ offset: UInt64, _ length: UInt64, _ durability: Durability, _ note: String,
-        _ body: () throws -> Void
+        _ stages: [Range<Int>], _ bytes: [UInt8]?, _ durability: Durability, _ note: String, _ body: () throws -> Void
     ) throws {
-        let picture = oracle.now.picture.changed(next, offset: offset, length: length)
-        oracle.running = [picture]
+        var next = oracle.live
+        var pictures: [Picture] = []
+        for range in stages {
+            if let bytes {
+                next.replaceSubrange(range, with: bytes)
+            } else {
+                next.replaceSubrange(range, with: repeatElement(0, count: range.count))
+            }
+            pictures.append(
+                (pictures.last ?? oracle.now.picture).changed(
+                    next, offset: UInt64(range.lowerBound), length: UInt64(range.count)))
+        }
+        oracle.running = pictures
+        let before = engine.status().revision
         try body()
         oracle.live = next
-        oracle.acknowledge(picture, revision: engine.status().revision, note: note)
+        let after = engine.status().revision
+        guard let last = pictures.popLast() else { return }
+        // A stage has a revision of its own, at which a recovery may stop.
+        if after - before == UInt64(pictures.count + 1) {
+            for (index, picture) in pictures.enumerated() {
+                oracle.acknowledge(picture, revision: before + UInt64(index + 1), note: "\(note), part \(index + 1)")
+            }
+        }
+        oracle.acknowledge(last, revision: after, note: note)
         if durability == .durable { oracle.acknowledgeFlush() }
     }
 

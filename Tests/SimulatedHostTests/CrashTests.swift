@@ -93,6 +93,7 @@ import Testing
         try directory.sync()
         try file.fill(2, at: 0, 4096)
         try other.fill(2, at: 0, 4096)
+        _ = try directory.open("unsynced", .create)
         var seen: Set<[UInt8?]> = []
         for seed in UInt64(0)..<40 {
             let after = host.crash(.files, seed: seed)
