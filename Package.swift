@@ -52,7 +52,12 @@ let package = Package(
 
         .testTarget(name: "PrimitivesTests", dependencies: ["Primitives"], swiftSettings: strict),
         .testTarget(name: "FormatTests", dependencies: ["Format", "Primitives"], swiftSettings: strict),
-        .testTarget(name: "HostIOTests", dependencies: ["HostIO", "Primitives"], swiftSettings: strict),
+        .testTarget(
+            name: "HostIOTests", dependencies: ["HostIO", "SimulatedHost", "CLinux", "Primitives"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "SimulatedHostTests", dependencies: ["SimulatedHost", "HostIO", "Primitives"],
+            swiftSettings: strict),
         .testTarget(
             name: "StorageTests",
             dependencies: ["Storage", "SimulatedHost", "Format", "HostIO", "Primitives"],
@@ -65,6 +70,10 @@ let package = Package(
         .testTarget(
             name: "ReplicaToolTests",
             dependencies: ["replica-tool", "Control", "Replication", "Storage", "HostIO", "Primitives"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "CrashTests",
+            dependencies: ["Replication", "SimulatedHost", "Storage", "Format", "HostIO", "Primitives"],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", swiftSettings: strict),
 

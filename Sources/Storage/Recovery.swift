@@ -161,8 +161,10 @@ struct Recovery {
             var tier: Int
             var block: UInt64
         }
-        // Later records of the same block, among those that no flush covers.
+        // Later records of the same block, among those that no flush covers: writes, and ranges that were emptied.
+        // Bytes that a later record replaces do not matter to a volume that holds that record.
         var revisions: [Key: [UInt64]] = [:]
+        var emptied: [(tier: Int, range: BlockRange, revision: UInt64)] = []
         var tier = 0
         var bad: [(key: Key, revision: UInt64)] = []
         var suspects: [BlockRange] = []
@@ -188,6 +190,8 @@ struct Recovery {
                     revisions[Key(tier: tier, block: operation.block + UInt64(index)), default: []].append(
                         operation.revision)
                 }
+            } else {
+                emptied.append((tier, BlockRange(start: operation.block, count: operation.count), operation.revision))
             }
             for piece in operation.pieces where operation.kind == .write && piece.ring == nil {
                 for index in 0..<piece.count {
@@ -212,9 +216,12 @@ struct Recovery {
             }
         }
         let intervals = bad.map { item in
-            Interval(
-                first: item.revision,
-                next: revisions[item.key]?.first { $0 > item.revision } ?? UInt64.max)
+            let written = revisions[item.key]?.first { $0 > item.revision } ?? UInt64.max
+            let cleared = emptied.first {
+                $0.revision > item.revision && $0.tier == item.key.tier && $0.range.start <= item.key.block
+                    && item.key.block < $0.range.end
+            }
+            return Interval(first: item.revision, next: min(written, cleared?.revision ?? UInt64.max))
         }
         return (intervals, suspects)
     }
