@@ -67,26 +67,23 @@ extension Replica {
                 VerifyReport.Finding(
                     kind: "super", path: SuperStore.fileName, range: nil, snapshot: nil,
                     message: "slot \(index): \(error.what)" + (good > 0 ? "; the other slot is good" : ""),
-                    isDamage: good == 0))
+                    isDamage: true))
         }
     }
 
     private func verifyChain(_ report: inout VerifyReport) throws(StoreError) {
         let slot = superStore.current
-        var copies: [VerifyReport.Finding] = []
         for name in [ChainDocument.fileName(slot.chainNumber), ChainDocument.copyName(slot.chainNumber)] {
             do throws(StoreError) {
                 _ = try ChainStore.verified(directory, name, hash: slot.chainHash)
             } catch {
                 // A commit meanwhile writes the next number; then this one is rightly gone.
                 if superStore.current.chainNumber != slot.chainNumber { continue }
-                copies.append(
+                report.findings.append(
                     VerifyReport.Finding(
-                        kind: "chain", path: name, range: nil, snapshot: nil, message: "\(error)", isDamage: false))
+                        kind: "chain", path: name, range: nil, snapshot: nil, message: "\(error)", isDamage: true))
             }
         }
-        for index in copies.indices { copies[index].isDamage = copies.count == 2 }
-        report.findings += copies
         let document = state.withLock { $0.document }
         for entry in document.layers where entry.uuid != document.head {
             guard let identifier = Identifier(entry.uuid) else { continue }
@@ -103,12 +100,11 @@ extension Replica {
             } catch {
                 problem = error.reason
             }
-            // A manifest decides nothing, and one that a crash left is of the chain document before or after.
             if let problem, state.withLock({ $0.document }) == document {
                 report.findings.append(
                     VerifyReport.Finding(
                         kind: "manifest", path: "\(ReplicaFiles.layers)/\(name)", range: nil,
-                        snapshot: entry.snapshot?.name, message: problem, isDamage: false))
+                        snapshot: entry.snapshot?.name, message: problem, isDamage: true))
             }
         }
     }
@@ -154,7 +150,7 @@ extension Replica {
             report.findings.append(
                 VerifyReport.Finding(
                     kind: "map", path: path, range: nil, snapshot: snapshot,
-                    message: "map page \(level)/\(index): \(fault); the other slot is good", isDamage: false))
+                    message: "map page \(level)/\(index): \(fault); the other slot is good", isDamage: true))
         }
         if level == 0 { return try atLeaf(index, page, &report) }
         for entry in 0..<MapGeometry.entries where page.entries[entry] != 0 {
