@@ -72,10 +72,10 @@ struct Mount: ToolCommand {
             throw ToolError(.usage, "--threads \(threads): 1 to 256 are possible")
         }
         let found = try context.target(address.path)
-        let place = try MountPlace.check(mountpoint, below: found)
         if let served = try found.served() {
             throw ToolError(.inUse, "cannot mount \(found.path): \(try served.whoServes())")
         }
+        let place = try MountPlace.check(mountpoint, below: found)
         try MountPlace.checkDevice()
         var options = MountDaemon.Options(mountpoint: place, snapshot: address.snapshot)
         let words = mountOptions.flatMap { $0.split(separator: ",").map(String.init) }

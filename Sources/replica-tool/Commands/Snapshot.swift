@@ -147,6 +147,7 @@ struct SnapshotRevert: ToolCommand {
         }
         if let result {
             let kept = result["kept_head"]?.text.map { "; what it held is kept as \(address.path)@\($0)" } ?? ""
+            if let text = result["remark"]?.text { context.remark(text) }
             context.done("reverted \(address.path) to \(address.snapshot ?? "")\(kept)", result)
         }
         return .done
