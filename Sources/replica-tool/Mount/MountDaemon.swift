@@ -52,9 +52,7 @@ final class MountDaemon: MountControl {
     /// Serves until the mount is gone.
     /// - Parameter ready: called once, when the volume can be used.
     func run(ready: @escaping () -> Void) throws(ToolError) {
-        let engine = try during("cannot mount \(target.path)") { () throws(StoreError) in
-            try Engine.open(path: target.replicaPath, mode: options.isReadOnly ? .readOnly : .readWrite, host: host)
-        }
+        let engine = try target.engine(options.isReadOnly ? .readOnly : .readWrite, host: host)
         log.info("opened \(target.path): \(engine.recovery.outcome.rawValue) at revision \(engine.recovery.revision)")
         for remark in engine.recovery.remarks { log.notice("\(remark)") }
         let service = VolumeService(engine: engine, target: target, host: host, mount: self)
