@@ -4,6 +4,7 @@ import Storage
 
 extension IOError {
     var isBusy: Bool { code == EBUSY || code == EAGAIN || code == ETXTBSY }
+    var isTooLarge: Bool { code == EFBIG }
     var isPermission: Bool { code == EACCES || code == EPERM }
 }
 

@@ -71,13 +71,15 @@ private func advice(for error: StoreError) -> String {
     case .replicaFailed: "; the replica is kept as it is: export what can be read, then look at its disk"
     case .unsupportedFormat: "; use the version of replica-tool that wrote it"
     case .closed: "; mount it again"
-    case .outOfRange, .readOnly, .notFound, .exists, .inUse, .refused, .invalid, .cancelled: ""
+    case .inUse(let what): what.contains("another process") ? "; wait until it ends ('fuser -v' on the replica's LOCK shows it)" : ""
+    case .outOfRange, .readOnly, .notFound, .exists, .refused, .invalid, .cancelled: ""
     }
 }
 
 private func advice(for error: IOError) -> String {
     if error.isNoSpace { return "; free space on that file system, then try again" }
     if error.isNotFound { return "; check the path" }
+    if error.isTooLarge { return "; that file system has a lower limit for a file: choose another, XFS for one, or a smaller size" }
     if error.isPermission { return "; run it as the owner of the volume" }
     return ""
 }

@@ -147,8 +147,6 @@ struct ExportFile {
         var written: UInt64 = 0
         try withProgress("export", context) { meter throws(ToolError) in
             try ContentCopy.each(source, meter) { offset, bytes throws(ToolError) in
-                // A block of zeros may be a hole, whatever the source calls it.
-                if bytes.isZero { return }
                 try file.write(bytes, at: offset)
                 written += UInt64(bytes.count)
             } hole: { _, _ in }

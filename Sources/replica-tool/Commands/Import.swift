@@ -28,7 +28,7 @@ struct Import: ToolCommand {
             if context.isDryRun("create \(path) and import \(file) (\(SizeText.human(source.size)))") { return .done }
         } else {
             let target = try context.target(address.path)
-            if let served = try target.served() { throw ToolError(.inUse, "cannot import into \(target.path): \(try served.whoServes())") }
+            try target.refuseIfServed("import into")
             if context.isDryRun("overwrite \(target.path) with \(file) (\(SizeText.human(source.size)))") { return .done }
             try context.confirm("Overwrite the content of \(target.path) with \(printable(file))")
         }

@@ -30,7 +30,7 @@ struct Inspect: ToolCommand {
             switch member.value {
             case .object: text += "\(indentation)\(member.name):\n" + outline(member.value, indentation + "  ")
             case .array(let items):
-                text += "\(indentation)\(member.name): \(items.isEmpty ? "none" : "")\n"
+                text += "\(indentation)\(member.name):\(items.isEmpty ? " none" : "")\n"
                 for item in items {
                     guard item.members != nil else {
                         text += "\(indentation)  - \(item.text ?? item.description)\n"

@@ -18,8 +18,12 @@ struct Map: ToolCommand {
         let session = try context.target(address.path).session(.readOnly, host: context.host)
         let deepest = max(1, try session.call("status")["layers"]?.int ?? 1) - 1
         var count = 0
-        Output.write(context.isJSON ? "[" : Map.row("START", "LENGTH", "DEPTH", "TYPE", "LAYER") + "\n")
+        // The heading waits for the first result, so that an error stands alone.
+        func begin() {
+            if count == 0 { Output.write(context.isJSON ? "[" : Map.row("START", "LENGTH", "DEPTH", "TYPE", "LAYER") + "\n") }
+        }
         _ = try session.map(snapshot: address.snapshot) { extent in
+            begin()
             if context.isJSON {
                 Output.write((count == 0 ? "\n" : ",\n") + Map.json(extent, deepest: deepest).description)
             } else {
@@ -28,6 +32,7 @@ struct Map: ToolCommand {
             count += 1
             return false
         }
+        begin()
         if context.isJSON { Output.line("\n]") }
         try session.close()
         return .done

@@ -42,8 +42,7 @@ struct Mount: ToolCommand {
             return .done
         }
         if foreground {
-            let context = context
-            try serve(target, options, logger(StreamLogHandler.standardError(label: "replica-tool"), context), context) {
+            try serve(target, options, logger(STDERR_FILENO, context), context) {
                 context.remark("\(target.path) is mounted at \(options.mountpoint)")
             }
             return .done
@@ -72,10 +71,8 @@ struct Mount: ToolCommand {
             throw ToolError(.usage, "--threads \(threads): 1 to 256 are possible")
         }
         let found = try context.target(address.path)
+        try found.refuseIfServed("mount")
         let place = try MountPlace.check(mountpoint, below: found)
-        if let served = try found.served() {
-            throw ToolError(.inUse, "cannot mount \(found.path): \(try served.whoServes())")
-        }
         try MountPlace.checkDevice()
         var options = MountDaemon.Options(mountpoint: place, snapshot: address.snapshot)
         let words = mountOptions.flatMap { $0.split(separator: ",").map(String.init) }
@@ -90,11 +87,10 @@ struct Mount: ToolCommand {
 
     private func logPath(_ target: Target) -> String { log.map(absolutePath) ?? target.logPath }
 
-    private func logger(_ handler: some LogHandler, _ context: Context) -> Logger {
-        var handler = handler
-        handler.logLevel = context.settings.isVerbose ? .debug : .info
-        let ready = handler
-        return Logger(label: "replica-tool") { _ in ready }
+    private func logger(_ descriptor: Int32, _ context: Context) -> Logger {
+        let handler = DaemonLog(
+            descriptor: descriptor, host: context.host, level: context.settings.isVerbose ? .debug : .info)
+        return Logger(label: "replica-tool") { _ in handler }
     }
 
     // MARK: The daemon
@@ -119,7 +115,7 @@ struct Mount: ToolCommand {
         do throws(ToolError) {
             let (target, options) = try check(context)
             let descriptor = try DaemonLog.openFile(logPath(target))
-            let log = logger(DaemonLog(descriptor: descriptor, host: context.host, level: .info), context)
+            let log = logger(descriptor, context)
             guard chdir("/") == 0 else { throw ToolError(.failed, "cannot change to /: \(errorText(errno))") }
             do throws(ToolError) {
                 try serve(target, options, log, context) {

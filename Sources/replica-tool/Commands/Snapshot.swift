@@ -57,7 +57,11 @@ struct SnapshotCreate: ToolCommand {
                 throw error
             }
         }
-        if let result { context.done("took the snapshot \(address.text)", result) }
+        guard let result else { return .done }
+        if freeze, result["frozen"]?.items?.isEmpty ?? true {
+            context.remark("nothing was frozen: no file system is mounted from a loop device over the volume")
+        }
+        context.done("took the snapshot \(address.text)", result)
         return .done
     }
 
@@ -147,6 +151,7 @@ struct SnapshotRevert: ToolCommand {
         }
         if let result {
             let kept = result["kept_head"]?.text.map { "; what it held is kept as \(address.path)@\($0)" } ?? ""
+            if let text = result["remark"]?.text { context.remark(text) }
             context.done("reverted \(address.path) to \(address.snapshot ?? "")\(kept)", result)
         }
         return .done

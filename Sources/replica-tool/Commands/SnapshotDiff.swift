@@ -23,7 +23,6 @@ struct SnapshotDiff: ToolCommand {
         let target = try context.target(path)
         let session = try target.session(.readOnly, host: context.host)
         var printer = DiffPrinter(format, isJSON: context.isJSON, target.path, from, to)
-        printer.begin()
         _ = try session.call("diff", ["from": .string(from), "to": JSON(to)], progress: nil) { portion in
             for extent in portion["extents"]?.items ?? [] { printer.add(extent) }
             return false
@@ -78,7 +77,9 @@ struct DiffPrinter {
         head = ["volume": .string(path), "from": .string(from), "to": JSON(to)]
     }
 
-    func begin() {
+    /// The heading waits for the first result, so that an error stands alone.
+    private func begin() {
+        if count > 0 { return }
         switch (format, isJSON) {
         case (.qemuMap, _), (.rbdDiff, true): Output.write("[")
         case (.rbdDiff, false): Output.line("Offset Length Type")
@@ -91,6 +92,7 @@ struct DiffPrinter {
         let start = extent["start"]?.count ?? 0
         let length = extent["length"]?.count ?? 0
         let exists = extent["exists"]?.flag ?? true
+        begin()
         let separator = count == 0 ? "\n" : ",\n"
         count += 1
         bytes += length
@@ -112,6 +114,7 @@ struct DiffPrinter {
     }
 
     func end() {
+        begin()
         switch (format, isJSON) {
         case (.qemuMap, _), (.rbdDiff, true): Output.line("\n]")
         case (.rbdDiff, false): break

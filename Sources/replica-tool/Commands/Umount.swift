@@ -18,7 +18,7 @@ struct Umount: ToolCommand {
         if let timeout, !(1...86_400).contains(timeout) {
             throw ToolError(.usage, "--timeout \(timeout): 1 to 86400 seconds are possible")
         }
-        let entry = try find()
+        let entry = try find(context)
         if context.isDryRun("unmount \(entry.source) from \(entry.mountpoint)") { return .done }
         guard let session = try daemon(of: entry, context) else { return try detachOrphan(entry, context) }
         try end(session, entry, context)
@@ -28,7 +28,7 @@ struct Umount: ToolCommand {
         return .done
     }
 
-    private func find() throws(ToolError) -> MountEntry {
+    private func find(_ context: Context) throws(ToolError) -> MountEntry {
         let mounts = MountEntry.all()
         // The last component may be a dead mount, which cannot be looked at: only what is above it is resolved.
         let (above, name) = split(mountpoint.count > 1 && mountpoint.hasSuffix("/") ? String(mountpoint.dropLast()) : mountpoint)
@@ -37,7 +37,12 @@ struct Umount: ToolCommand {
             if entry.isOurs { return entry }
             throw ToolError(.notFound, "\(printable(mountpoint)) is a mount of \(entry.type), not of replica-tool")
         }
-        if let entry = mounts.last(where: { $0.isOurs && given.contains($0.source) }) { return entry }
+        // The volume, or its replica, whichever of the two was mounted.
+        if let target = try? Target(mountpoint, host: context.host),
+            let entry = mounts.last(where: { $0.isOurs && ($0.source == target.path || $0.source == target.replicaPath) })
+        {
+            return entry
+        }
         if !exists(mountpoint), errno == ENOENT {
             throw ToolError(.notFound, "\(printable(mountpoint)): no such mount point; check the path")
         }

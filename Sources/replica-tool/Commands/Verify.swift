@@ -51,15 +51,17 @@ struct Verify: ToolCommand {
         if context.settings.isQuiet, findings.isEmpty { return }
         let bytes = SizeText.human(report["checked_bytes"]?.count ?? 0)
         let layers = report["checked_layers"]?.int ?? 0
-        let what = "\(bytes) in \(layers) \(layers == 1 ? "layer" : "layers") checked"
+        let what = "\(bytes) in \(counted(layers, "layer")) checked"
         if isDamaged {
-            Output.line(Output.coloured("DAMAGED", .red) + ": \(what), \(findings.count) findings; restore what is named above from a copy")
+            Output.line(Output.coloured("DAMAGED", .red) + ": \(what), \(counted(findings.count, "finding")); restore what is named above from a copy")
         } else if findings.isEmpty {
             Output.line(Output.coloured("good", .green) + ": \(what)" + (quick ? ", metadata only" : ""))
         } else {
-            Output.line(Output.coloured("good", .green) + ": \(what); \(findings.count) remarks")
+            Output.line(Output.coloured("good", .green) + ": \(what); \(counted(findings.count, "remark"))")
         }
     }
+
+    private func counted(_ count: Int, _ word: String) -> String { "\(count) \(word)" + (count == 1 ? "" : "s") }
 
     private func line(_ finding: JSON) -> String {
         let word = (finding["damage"]?.flag ?? false) ? Output.coloured("damage", .red) : Output.coloured("remark", .yellow)

@@ -26,12 +26,8 @@ enum ContentCopy {
             }
             try withProgress("import", context) { meter throws(ToolError) in
                 try each(source, meter) { offset, bytes throws(ToolError) in
-                    if bytes.isZero {
-                        try clear(offset, UInt64(bytes.count))
-                    } else {
-                        try during(what) { () throws(StoreError) in
-                            try engine.write(bytes, at: offset, durability: .ordinary)
-                        }
+                    try during(what) { () throws(StoreError) in
+                        try engine.write(bytes, at: offset, durability: .ordinary)
                     }
                 } hole: { offset, length throws(ToolError) in
                     try clear(offset, length)
@@ -46,7 +42,7 @@ enum ContentCopy {
         try session.close()
     }
 
-    /// Walks the source in order: its data in chunks, its holes in one piece each.
+    /// Walks the source in order: its data in pieces of at most a chunk, its holes and zeros in between.
     static func each(
         _ source: any ContentSource, _ meter: ProgressMeter,
         data: (UInt64, UnsafeRawBufferPointer) throws(ToolError) -> Void,
@@ -66,11 +62,34 @@ enum ContentCopy {
                 let chunkEnd = min(end, roundedDown(offset, to: UInt64(contentChunk)) + UInt64(contentChunk))
                 let part = buffer.part(0, Int(chunkEnd - offset))
                 try source.read(at: offset, into: part)
-                try data(offset, UnsafeRawBufferPointer(part))
+                try split(UnsafeRawBufferPointer(part), at: offset, data: data, hole: hole)
                 offset = chunkEnd
                 if meter.update(done: offset, total: source.size) { throw ToolError(.interrupted, "interrupted") }
             }
             if meter.update(done: offset, total: source.size) { throw ToolError(.interrupted, "interrupted") }
+        }
+    }
+
+    /// Tells blocks of zeros from data, whatever the source called them.
+    private static func split(
+        _ bytes: UnsafeRawBufferPointer, at offset: UInt64,
+        data: (UInt64, UnsafeRawBufferPointer) throws(ToolError) -> Void, hole: (UInt64, UInt64) throws(ToolError) -> Void
+    ) throws(ToolError) {
+        func isZero(_ position: Int) -> Bool {
+            UnsafeRawBufferPointer(rebasing: bytes[position..<min(bytes.count, position + blockSize)]).isZero
+        }
+        var start = 0
+        while start < bytes.count {
+            let isHole = isZero(start)
+            var end = start + blockSize
+            while end < bytes.count, isZero(end) == isHole { end += blockSize }
+            end = min(end, bytes.count)
+            if isHole {
+                try hole(offset + UInt64(start), UInt64(end - start))
+            } else {
+                try data(offset + UInt64(start), UnsafeRawBufferPointer(rebasing: bytes[start..<end]))
+            }
+            start = end
         }
     }
 }

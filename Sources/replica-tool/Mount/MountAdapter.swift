@@ -3,7 +3,6 @@ import HostIO
 import Primitives
 import Replication
 import Storage
-import Synchronization
 
 /// The engine as the mount sees it.
 final class MountAdapter: MountedVolume {
@@ -11,7 +10,6 @@ final class MountAdapter: MountedVolume {
     private let engine: Engine
     /// What stands in `.replica/status` beside the engine's own state.
     private let service: JSON
-    private let changes = Atomic<UInt64>(0)
 
     /// - Parameter snapshot: what `volume` shows instead of the head.
     /// - Throws: `notFound` for no such snapshot.
@@ -28,8 +26,7 @@ final class MountAdapter: MountedVolume {
         }
     }
 
-    func snapshotsChanged() { changes.wrappingAdd(1, ordering: .relaxed) }
-    var snapshotChanges: UInt64 { changes.load(ordering: .relaxed) }
+    var snapshotChanges: UInt64 { engine.snapshotVersion }
 
     func snapshots() throws(MountError) -> [MountedSnapshot] {
         engine.snapshots().map {

@@ -32,7 +32,6 @@ final class MountDaemon: MountControl {
     private let log: Logger
     private let end = Guarded(End.running)
     private let mounted = Guarded<FuseMount?>(nil)
-    private let adapter = Guarded<MountAdapter?>(nil)
 
     init(target: Target, options: Options, host: any Host, log: Logger) {
         self.target = target
@@ -53,9 +52,7 @@ final class MountDaemon: MountControl {
     /// Serves until the mount is gone.
     /// - Parameter ready: called once, when the volume can be used.
     func run(ready: @escaping () -> Void) throws(ToolError) {
-        let engine = try during("cannot mount \(target.path)") { () throws(StoreError) in
-            try Engine.open(path: target.replicaPath, mode: options.isReadOnly ? .readOnly : .readWrite, host: host)
-        }
+        let engine = try target.engine(options.isReadOnly ? .readOnly : .readWrite, host: host)
         log.info("opened \(target.path): \(engine.recovery.outcome.rawValue) at revision \(engine.recovery.revision)")
         for remark in engine.recovery.remarks { log.notice("\(remark)") }
         let service = VolumeService(engine: engine, target: target, host: host, mount: self)
@@ -66,7 +63,7 @@ final class MountDaemon: MountControl {
                     directory: target.socketDirectory, name: target.socketName, service: service, host: host)
             }
         } catch {
-            try? engine.close()
+            _ = try? engine.close()
             throw error
         }
         do throws(ToolError) {
@@ -77,7 +74,7 @@ final class MountDaemon: MountControl {
             mount.run(onReady: ready)
         } catch {
             server.stop(milliseconds: 0)
-            try? engine.close()
+            _ = try? engine.close()
             throw error
         }
         log.info("unmounted from \(options.mountpoint)")
@@ -89,8 +86,11 @@ final class MountDaemon: MountControl {
     private func finish(_ engine: Engine, _ server: ControlServer) throws(ToolError) {
         var failure: ToolError?
         do throws(ToolError) {
-            try during("cannot close \(target.path)", engine.close)
-            log.info("closed: everything is durable")
+            if try during("cannot close \(target.path)", engine.close) {
+                log.info("closed: everything is durable")
+            } else {
+                log.warning("closed: everything is durable, but the full disk keeps it in the journal")
+            }
         } catch {
             log.error("\(error.message)")
             failure = error
@@ -104,7 +104,6 @@ final class MountDaemon: MountControl {
 
     private func attach(_ engine: Engine) throws(ToolError) -> FuseMount {
         let adapter = try MountAdapter(engine: engine, snapshot: options.snapshot, path: target.path, service: description)
-        self.adapter.withLock { $0 = adapter }
         var mountOptions = MountOptions(
             sourceName: target.path, owner: geteuid(), group: getegid(), coreCount: sysconf(Int32(_SC_NPROCESSORS_ONLN)),
             now: { [host] in
@@ -162,7 +161,6 @@ final class MountDaemon: MountControl {
         if let failure { throw failure }
     }
 
-    func snapshotsChanged() { adapter.withLock { $0 }?.snapshotsChanged() }
     func sizeChanged() { mounted.withLock { $0 }?.volumeResized() }
     func forgetContent() { mounted.withLock { $0 }?.invalidateVolume() }
     var needsTruncateAfterResize: Bool { mounted.withLock { $0 }?.needsTruncateAfterResize ?? false }

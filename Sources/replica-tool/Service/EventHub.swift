@@ -66,7 +66,7 @@ extension VolumeConversation {
         let hub = service.events
         var position = hub.position
         let now = service.host.wallClock()
-        let status = engine.status()
+        let status = service.status()
         var state = status.state
         var work = status.work
         let volume = engine.identifier.description
@@ -88,7 +88,7 @@ extension VolumeConversation {
                 if channel.event(lost) { break }
             }
             for event in found.events where channel.event(event) { return [:] }
-            let status = engine.status()
+            let status = service.status()
             guard status.state != state || status.work != work else { continue }
             state = status.state
             work = status.work

@@ -95,7 +95,7 @@ final class LocalSession: Session {
         target.copyMemory(from: UnsafeRawBufferPointer(rebasing: buffer.readable[0..<count]))
     }
 
-    func close() throws(ToolError) { try during("cannot close \(target.path)", engine.close) }
+    func close() throws(ToolError) { _ = try during("cannot close \(target.path)", engine.close) }
 }
 
 private final class LocalChannel: ControlChannel, @unchecked Sendable {

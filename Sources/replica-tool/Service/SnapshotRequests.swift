@@ -31,7 +31,6 @@ extension VolumeConversation {
             try engine.createSnapshot(name: name, labels: arguments.texts("labels"))
         }
         service.events.publish("create", "snapshot", name, ["revision": JSON(info.revision)])
-        service.mount?.snapshotsChanged()
         return info.json(nil).adding("frozen", .array((frozen?.mountpoints ?? []).map { .string($0) }))
     }
 
@@ -41,15 +40,10 @@ extension VolumeConversation {
         service.events.publish("change", "snapshot", name, ["state": "deleting"])
         let before = try? engine.allocatedBytes()
         try during("cannot delete \(service.target.path)@\(name)") { () throws(StoreError) in
-            // It is out of sight as soon as its merge begins.
-            try engine.deleteSnapshot(name: name, rate: arguments.optionalCount("rate")) { [service] progress in
-                service.mount?.snapshotsChanged()
-                return channel.progress(doneBytes: progress.doneBytes, totalBytes: progress.totalBytes)
-            }
+            try engine.deleteSnapshot(name: name, rate: arguments.optionalCount("rate"), progress: progress(channel))
         }
         let after = try? engine.allocatedBytes()
         service.events.publish("destroy", "snapshot", name, [:])
-        service.mount?.snapshotsChanged()
         guard let before, let after else { return ["name": .string(name)] }
         return ["name": .string(name), "freed": JSON(before > after ? before - after : 0)]
     }
@@ -76,8 +70,7 @@ extension VolumeConversation {
         service.mount?.sizeChanged()
         if let keep { service.events.publish("create", "snapshot", keep, [:]) }
         service.events.publish("change", "volume", engine.identifier.description, ["reverted_to": .string(name)])
-        service.mount?.snapshotsChanged()
-        return ["name": .string(name), "kept_head": JSON(keep), "size": JSON(engine.size)]
+        return ["name": .string(name), "kept_head": JSON(keep), "size": JSON(engine.size), "remark": JSON(noteSize())]
     }
 
     /// `stem-N` with the lowest N that no snapshot has.
@@ -96,7 +89,6 @@ extension VolumeConversation {
         }
         service.events.publish("destroy", "snapshot", name, ["renamed_to": .string(newName)])
         service.events.publish("create", "snapshot", newName, ["renamed_from": .string(name)])
-        service.mount?.snapshotsChanged()
         return ["name": .string(newName), "old_name": .string(name)]
     }
 

@@ -99,17 +99,55 @@ struct Target: Sendable {
 
     /// The daemon that serves it, or the volume opened here.
     func session(_ mode: Engine.Mode, host: any Host) throws(ToolError) -> any Session {
-        if let served = try served() { return served }
-        return try LocalSession(self, mode: mode, host: host)
+        try patiently(host) { () throws(ToolError) in
+            if let served = try served() { return served }
+            return try LocalSession(self, mode: mode, host: host)
+        }
     }
 
     /// Opens it here.
     /// - Throws: `inUse` while a daemon serves it: who.
     func exclusiveSession(_ mode: Engine.Mode, host: any Host, _ verb: String) throws(ToolError) -> LocalSession {
+        try patiently(host) { () throws(ToolError) in
+            try refuseIfServed(verb)
+            return try LocalSession(self, mode: mode, host: host)
+        }
+    }
+
+    /// The engine, for the daemon.
+    func engine(_ mode: Engine.Mode, host: any Host) throws(ToolError) -> Engine {
+        try patiently(host) { () throws(ToolError) in
+            try refuseIfServed("mount")
+            return try during("cannot mount \(path)") { () throws(StoreError) in
+                try Engine.open(path: replicaPath, mode: mode, host: host)
+            }
+        }
+    }
+
+    func refuseIfServed(_ verb: String) throws(ToolError) {
         if let served = try served() { throw ToolError(.inUse, "cannot \(verb) \(path): \(try served.whoServes())") }
-        return try LocalSession(self, mode: mode, host: host)
+    }
+
+    /// Another verb may have the volume open for a moment, and a daemon that is starting is not heard yet: what finds
+    /// it in use tries again for a while.
+    private func patiently<Result>(
+        _ host: any Host, _ body: () throws(ToolError) -> Result
+    ) throws(ToolError) -> Result {
+        let start = host.monotonicNs()
+        while true {
+            do throws(ToolError) {
+                return try body()
+            } catch {
+                if error.exit != .inUse || host.monotonicNs() - start > patienceNs { throw error }
+            }
+            Interruption.shared.wait(nanoseconds: 50_000_000)
+            if Interruption.shared.isRequested { throw ToolError(.interrupted, "interrupted") }
+        }
     }
 }
+
+/// Longer than a verb of a moment needs, shorter than a person waits gladly.
+private let patienceNs: UInt64 = 2_000_000_000
 
 extension RemoteSession {
     /// `it is mounted at /mnt by process 17`

@@ -23,6 +23,17 @@ final class VolumeService: ControlService {
     }
 
     func newConversation() -> any ControlConversation { VolumeConversation(self) }
+
+    /// The engine's state as the volume's. A verb opens a volume that nobody serves read-only for itself: that is no
+    /// state of the volume.
+    func status() -> EngineStatus {
+        var status = engine.status()
+        if mount == nil, status.state == "read-only" {
+            status.state = "healthy"
+            status.cause = nil
+        }
+        return status
+    }
 }
 
 /// What the service asks of the mount that it belongs to.
@@ -35,8 +46,6 @@ protocol MountControl: AnyObject, Sendable {
     func unmount(lazy: Bool) throws(ToolError)
     /// Waits until the volume is closed: everything durable.
     func waitUntilClosed() throws(ToolError)
-    /// A snapshot came, went or got another name.
-    func snapshotsChanged()
     func sizeChanged()
     /// The kernel writes what it still holds of the volume and forgets it.
     func forgetContent()
@@ -96,13 +105,13 @@ final class VolumeConversation: ControlConversation {
             "uuid": .string(engine.identifier.description),
             "replica_uuid": .string(engine.replicaIdentifier.description), "size": JSON(engine.size),
             "allocated": JSON(allocated), "labels": JSON(engine.labels), "snapshots": JSON(snapshots.count),
-            "state": .string(engine.status().state), "space": space.json, "recovery": engine.recovery.json,
+            "state": .string(service.status().state), "space": space.json, "recovery": engine.recovery.json,
             "served": service.mount?.description ?? .null,
         ]
     }
 
     private func status() -> JSON {
-        engine.status().json.adding("outcome_at_open", .string(engine.recovery.outcome.rawValue))
+        service.status().json.adding("outcome_at_open", .string(engine.recovery.outcome.rawValue))
             .adding("served", service.mount?.description ?? .null)
     }
 
@@ -120,19 +129,25 @@ final class VolumeConversation: ControlConversation {
                 "\(SizeText.human(size)) is less than the volume's \(SizeText.human(before)): add --shrink to cut it off")
         }
         try during("cannot resize \(service.target.path)") { () throws(StoreError) in try engine.resize(to: size) }
-        var remark: JSON = .null
-        // The replica decides about the size: a record that could not be written is a remark.
-        if let directory = service.target.volume {
-            do {
-                _ = try directory.withSize(engine.size, host: service.host)
-            } catch {
-                remark = .string("the volume has its new size, but its record was not updated: \(error)")
-            }
-        }
+        let remark = noteSize()
         service.events.publish("change", "volume", engine.identifier.description, ["size": JSON(engine.size)])
         service.mount?.sizeChanged()
         let file = (service.mount?.needsTruncateAfterResize ?? false) ? service.mount.map { $0.mountpoint + "/volume" } : nil
-        return ["old_size": JSON(before), "size": JSON(engine.size), "remark": remark, "truncate": JSON(file)]
+        return ["old_size": JSON(before), "size": JSON(engine.size), "remark": JSON(remark), "truncate": JSON(file)]
+    }
+
+    /// Brings the copy of the size in the volume's record up to date. The replica decides about the size, so a record
+    /// that could not be written is a remark.
+    func noteSize() -> String? {
+        guard let directory = service.target.volume else { return nil }
+        do throws(StoreError) {
+            // The record may have changed since it was read.
+            let now = try VolumeDirectory(path: directory.path, host: service.host)
+            if now.record.size != engine.size { _ = try now.withSize(engine.size, host: service.host) }
+            return nil
+        } catch {
+            return "the volume has its new size, but its record was not updated: \(error)"
+        }
     }
 
     private func verify(_ arguments: Arguments, _ channel: any ControlChannel) throws(ToolError) -> JSON {
