@@ -61,6 +61,17 @@ let package = Package(
             name: "ReplicationTests",
             dependencies: ["Replication", "SimulatedHost", "Storage", "Format", "HostIO", "Primitives"],
             swiftSettings: strict),
+        // A volume in memory to mount, and a process that serves one, for tests and measurements of the mount.
+        .target(
+            name: "FuseTestSupport", dependencies: ["FuseFrontend", "Primitives"], path: "Tests/FuseTestSupport",
+            swiftSettings: strict),
+        .executableTarget(
+            name: "fuse-bench", dependencies: ["FuseTestSupport", "FuseFrontend", "Primitives"],
+            path: "Tests/FuseBench", swiftSettings: strict),
+        .testTarget(
+            name: "FuseFrontendTests",
+            dependencies: ["FuseFrontend", "FuseTestSupport", "Primitives", "CLinux", "fuse-bench"],
+            swiftSettings: strict),
         .testTarget(name: "TidyTests", swiftSettings: strict),
     ],
     swiftLanguageModes: [.v6]

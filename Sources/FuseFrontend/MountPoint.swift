@@ -1,3 +1,4 @@
+internal import CFuse3
 internal import Glibc
 
 /// Where a file system is mounted: looked at before the mount, so that each obstacle gets its own message.
