@@ -68,9 +68,10 @@ let package = Package(
         .executableTarget(
             name: "fuse-bench", dependencies: ["FuseTestSupport", "FuseFrontend", "Primitives"],
             path: "Tests/FuseBench", swiftSettings: strict),
+        .target(name: "CMountTest", path: "Tests/CMountTest"),
         .testTarget(
             name: "FuseFrontendTests",
-            dependencies: ["FuseFrontend", "FuseTestSupport", "Primitives", "CLinux", "fuse-bench"],
+            dependencies: ["FuseFrontend", "FuseTestSupport", "Primitives", "CMountTest", "fuse-bench"],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", swiftSettings: strict),
     ],
