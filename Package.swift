@@ -75,6 +75,18 @@ let package = Package(
             name: "CrashTests",
             dependencies: ["Replication", "SimulatedHost", "Storage", "Format", "HostIO", "Primitives"],
             swiftSettings: strict),
+        // A volume in memory to mount, and a process that serves one, for tests and measurements of the mount.
+        .target(
+            name: "FuseTestSupport", dependencies: ["FuseFrontend", "Primitives"], path: "Tests/FuseTestSupport",
+            swiftSettings: strict),
+        .executableTarget(
+            name: "fuse-bench", dependencies: ["FuseTestSupport", "FuseFrontend", "Primitives"],
+            path: "Tests/FuseBench", swiftSettings: strict),
+        .target(name: "CMountTest", path: "Tests/CMountTest"),
+        .testTarget(
+            name: "FuseFrontendTests",
+            dependencies: ["FuseFrontend", "FuseTestSupport", "Primitives", "CMountTest", "fuse-bench"],
+            swiftSettings: strict),
         .testTarget(name: "TidyTests", swiftSettings: strict),
 
         // The built tool through the door that users use; the C target is what a user's program calls.

@@ -47,13 +47,15 @@ extension RequestHead {
             // The name is all that follows the header. Attributes of the volume and of snapshots are the store's.
             let name = message[MemoryLayout<fuse_in_header>.size..<length].prefix { $0 != 0 }
             return node == Node.snapshots || name.elementsEqual("volume".utf8)
-        case FUSE_GETATTR.rawValue, FUSE_OPEN.rawValue, FUSE_READ.rawValue, FUSE_RELEASE.rawValue, FUSE_SETATTR.rawValue:
+        case FUSE_GETATTR.rawValue, FUSE_SETATTR.rawValue, FUSE_READ.rawValue:
             return node == Node.volume || node >= Node.firstSnapshot
+        case FUSE_OPEN.rawValue, FUSE_RELEASE.rawValue: return node >= Node.firstSnapshot
         case FUSE_READDIR.rawValue: return node == Node.snapshots
-        case FUSE_OPENDIR.rawValue, FUSE_RELEASEDIR.rawValue, FUSE_FORGET.rawValue, FUSE_BATCH_FORGET.rawValue,
-            FUSE_INTERRUPT.rawValue:
-            return false
-        default: return true
+        case FUSE_WRITE.rawValue, FUSE_FSYNC.rawValue, FUSE_FSYNCDIR.rawValue, FUSE_FALLOCATE.rawValue,
+            FUSE_LSEEK.rawValue, FUSE_STATFS.rawValue:
+            return true
+        // Refused or left to the kernel, without a look at the volume.
+        default: return false
         }
     }
 }

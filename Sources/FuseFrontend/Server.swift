@@ -50,9 +50,8 @@ final class Server: Sendable {
     ///
     /// A shared mapping can change pages in every mode, but only `writeback` gathers writes. There the holes of the map
     /// cannot be trusted while somebody has the volume open for writing; every close(2) sends the pages.
-    var mayHaveUnsentPages: Bool {
-        options.cache == .writeback && writableOpens.load(ordering: .relaxed) > 0
-    }
+    var mayHaveUnsentPages: Bool { gathersWrites && writableOpens.load(ordering: .relaxed) > 0 }
+    private var gathersWrites: Bool { options.cache == .writeback && !options.isReadOnly }
 
     // MARK: Attributes
 
@@ -66,8 +65,9 @@ final class Server: Sendable {
         case Node.status, Node.stats: return attributes(node, mode: S_IFREG | 0o444, size: 0, allocated: 0, options.now())
         case Node.volume:
             let mode: mode_t = options.isReadOnly ? 0o400 : 0o600
-            // Archivers take a file of no blocks for one large hole, so pages on their way count as one block.
-            let allocated = max(try live.allocatedBytes(), mayHaveUnsentPages ? 4096 : 0)
+            // Archivers take a file of no blocks for one large hole. Where the kernel gathers writes it may hold pages
+            // when it shows these attributes, so it never shows none.
+            let allocated = max(try live.allocatedBytes(), gathersWrites ? 4096 : 0)
             return attributes(
                 node, mode: S_IFREG | mode, size: live.size, allocated: allocated, modifiedNs.load(ordering: .relaxed))
         default:
