@@ -9,6 +9,7 @@ internal import Primitives
 /// 2. At most `Limits.connections` clients are served at a time; more get one line that says so.
 /// 3. A client that sends half a line, or takes no answer, holds its own thread alone, and that for a limited time.
 public final class ControlServer: Sendable {
+    /// What one client, and all of them together, may use.
     public struct Limits: Sendable {
         public var connections = 16
         /// From the end of an answer to the next request.

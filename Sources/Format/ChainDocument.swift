@@ -7,6 +7,7 @@ public import Primitives
 /// the super slot that holds the number and the hash of the bytes is the commit. Layers form a tree: the head's
 /// ancestors are the live chain, other branches were left behind by reverts.
 public struct ChainDocument: Codable, Sendable, Hashable {
+    /// What makes a layer a snapshot.
     public struct Snapshot: Codable, Sendable, Hashable {
         public var name: String
         /// Seconds since 1970, and nanoseconds: for display.
@@ -35,6 +36,7 @@ public struct ChainDocument: Codable, Sendable, Hashable {
         }
     }
 
+    /// One layer and where it stands.
     public struct Layer: Codable, Sendable, Hashable {
         /// Names `layers/<uuid>.img` and `.sums`.
         public var uuid: String
@@ -83,9 +85,12 @@ public struct ChainDocument: Codable, Sendable, Hashable {
         self.labels = labels
     }
 
+    /// `chain.<n>.json`.
     public static func fileName(_ number: UInt64) -> String { "chain.\(number).json" }
+    /// `chain.<n>.copy.json`, the same bytes.
     public static func copyName(_ number: UInt64) -> String { "chain.\(number).copy.json" }
 
+    /// The document's bytes: JSON with sorted keys.
     public func encoded() -> [UInt8] { encodeJSON(self) }
 
     /// - Throws: `damaged`, `newer`.
@@ -150,6 +155,7 @@ public struct LayerManifest: Codable, Sendable, Hashable {
         return copy.encoded().withUnsafeBytes { hash128($0) }.description
     }
 
+    /// The manifest's bytes: JSON with sorted keys.
     public func encoded() -> [UInt8] { encodeJSON(self) }
 
     /// - Throws: `damaged`, `newer`.

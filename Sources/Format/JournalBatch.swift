@@ -25,6 +25,7 @@ public enum JournalOperation: UInt8, Sendable, Hashable {
 /// A batch starts on a block boundary and never wraps: one with the flag WRAP sends the reader to offset 0. Batches are
 /// chained by hash, so a record of an earlier lap or an earlier crash never comes to life again.
 public struct JournalBatch: Sendable, Hashable {
+    /// What a batch is beside a list of records.
     public struct Flags: OptionSet, Sendable, Hashable {
         public var rawValue: UInt16
         public init(rawValue: UInt16) { self.rawValue = rawValue }
@@ -167,6 +168,7 @@ public struct JournalBatch: Sendable, Hashable {
 ///     0  revision u64   8 operation u8   9 flags u8   10 reserved u16   12 first payload block u32
 ///     16 first block u64                 24 block count u64
 public struct JournalPiece: Sendable, Hashable {
+    /// How a piece is stored.
     public struct Flags: OptionSet, Sendable, Hashable {
         public var rawValue: UInt8
         public init(rawValue: UInt8) { self.rawValue = rawValue }

@@ -43,6 +43,7 @@ public let formatVersion: UInt32 = 1
 
 /// Why bytes of a disk are not what they should be.
 public struct FormatError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What kind of wrong they are.
     public enum Cause: Sendable, Hashable {
         /// Other bytes than the format's: never written, or of something else.
         case notThis

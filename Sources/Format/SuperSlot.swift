@@ -16,6 +16,7 @@ public import Primitives
 /// A commit writes the slot of the older sequence, makes it durable, then writes the other slot with the same content
 /// and makes that durable too. A torn slot leaves the one before; a rotten one leaves an equal twin.
 public struct SuperSlot: Sendable, Hashable {
+    /// The state in which the replica was left.
     public struct Flags: OptionSet, Sendable, Hashable {
         public var rawValue: UInt32
         public init(rawValue: UInt32) { self.rawValue = rawValue }

@@ -72,6 +72,7 @@ public final class FuseMount: Sendable {
         }
     }
 
+    /// How the mount is taken away.
     public enum Unmounting: Sendable, Hashable {
         /// Only when no file is open and nobody stands in the mount.
         case whenIdle

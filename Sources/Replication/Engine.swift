@@ -32,6 +32,7 @@ public final class Engine: VolumeView {
             self.labels = labels
         }
     }
+    /// Whether the volume may change.
     public enum Mode: Sendable, Hashable { case readWrite, readOnly }
 
     /// Up to so many bytes of one write are all or nothing after a crash.
@@ -308,10 +309,13 @@ public final class Engine: VolumeView {
         try replica.revert(to: name, keepHead: keepHead)
     }
 
+    /// - Throws: `invalid`, `exists`, `notFound`, `readOnly`, `noSpace`, `io`.
     public func renameSnapshot(_ name: String, to newName: String) throws(StoreError) {
         try replica.renameSnapshot(name, to: newName)
     }
 
+    /// A protected snapshot is not deleted until it is unprotected.
+    /// - Throws: `notFound`, `readOnly`, `noSpace`, `io`.
     public func setProtected(_ name: String, _ isProtected: Bool) throws(StoreError) {
         try replica.setProtected(name, isProtected)
     }
@@ -337,6 +341,8 @@ public final class Engine: VolumeView {
 
     // MARK: Care
 
+    /// Changes the volume's size; what a shrink cuts off is gone.
+    /// - Throws: `invalid`, `readOnly`, `noSpace`, `io`.
     public func resize(to size: UInt64) throws(StoreError) { try replica.resize(to: size) }
 
     /// - Parameter quick: metadata only.

@@ -82,6 +82,7 @@ extension SimulatedHost {
         }
     }
 
+    /// Makes every range readable again.
     public func clearBadRanges() { machine.withLock { $0.badRanges = [] } }
 }
 

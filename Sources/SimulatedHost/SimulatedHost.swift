@@ -8,6 +8,7 @@ internal import Primitives
 /// calls give the same run. Calls may come from any thread, but only a single thread makes a run repeatable, so
 /// `startThread` says no unless the options ask for threads.
 public final class SimulatedHost: Host {
+    /// What the simulated machine is like.
     public struct Options: Sendable {
         public var seed: UInt64 = 1
         /// Bytes of the file system; nil: more than anyone needs.

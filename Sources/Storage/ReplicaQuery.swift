@@ -25,6 +25,7 @@ extension Replica {
         }
     }
 
+    /// Ends a use that `openSnapshot` began.
     public func closeSnapshot(_ target: Target) {
         guard case .layer(var identifier) = target else { return }
         state.withLock { state in

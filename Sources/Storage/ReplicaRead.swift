@@ -5,6 +5,7 @@ public import Primitives
 extension Replica {
     /// A context for one request; give it back when the request is done.
     public func takeContext() -> IOContext { contexts.take() }
+    /// Ends the use of a context.
     public func giveBack(_ context: IOContext) { contexts.give(context) }
 
     /// What is read: the live head, or the layer of a snapshot.

@@ -169,6 +169,7 @@ extension Replica {
         return index
     }
 
+    /// - Throws: `invalid`, `exists`, `notFound`, `readOnly`, `noSpace`, `io`.
     public func renameSnapshot(_ name: String, to newName: String) throws(StoreError) {
         if let fault = SnapshotName.fault(newName) { throw .invalid(fault) }
         try withSealedChain("rename") { () throws(StoreError) in
@@ -181,6 +182,7 @@ extension Replica {
         }
     }
 
+    /// A protected snapshot is not deleted until it is unprotected.
     public func setProtected(_ name: String, _ isProtected: Bool) throws(StoreError) {
         try withSealedChain("protect") { () throws(StoreError) in
             var document = state.withLock { $0.document }

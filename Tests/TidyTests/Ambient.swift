@@ -15,7 +15,10 @@ let ambientAllowed: [String: [String: String]] = [
     "Sources/Primitives/Guarded.swift": [
         "clock_gettime(":
             "pthread_cond_timedwait takes an absolute time; nothing but the length of a wait depends on it"
-    ]
+    ],
+    "Sources/Control/LineReader.swift": [
+        "clock_gettime(": "poll(2) takes what is left of a deadline; nothing but the length of a wait depends on it"
+    ],
 ]
 
 func ambientFindings(_ files: [TextFile]) -> [Finding] {
@@ -54,6 +57,8 @@ func unfinishedFindings(_ files: [TextFile]) -> [Finding] {
     var findings: [Finding] = []
     for file in files where !file.path.hasPrefix("docs/") {
         for (index, line) in file.lines.enumerated() {
+            // mkdtemp(3) wants six of that letter.
+            let line = line.replacing(String(repeating: "X", count: 6), with: "")[...]
             for word in everywhere where containsWord(line, word) {
                 findings.append(Finding(file, line: index + 1, word))
             }

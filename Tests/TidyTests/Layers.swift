@@ -13,7 +13,7 @@ let layers: [String: Set<String>] = [
     "HostIO": ["Primitives", "CLinux"],
     "Storage": ["Format", "HostIO", "Primitives"],
     "Replication": ["Storage", "Format", "HostIO", "Primitives"],
-    "Control": ["Primitives"],
+    "Control": ["HostIO", "Primitives"],
     "FuseFrontend": ["CFuse3", "Primitives"],
     "SimulatedHost": ["HostIO", "Primitives"],
     "replica-tool": [
@@ -27,7 +27,7 @@ let outsideModules: [String: Set<String>] = [
     "FoundationEssentials": ["Format", "Storage", "Control", "replica-tool"],
     "ArgumentParser": ["replica-tool"],
     "Logging": ["FuseFrontend", "replica-tool"],
-    "Synchronization": ["Primitives", "SimulatedHost"],
+    "Synchronization": ["Primitives", "SimulatedHost", "FuseFrontend"],
 ]
 
 /// The module that an import line names: `internal import struct Foundation.Date` imports `Foundation`.
