@@ -13,7 +13,7 @@ let layers: [String: Set<String>] = [
     "HostIO": ["Primitives", "CLinux"],
     "Storage": ["Format", "HostIO", "Primitives"],
     "Replication": ["Storage", "Format", "HostIO", "Primitives"],
-    "Control": ["Primitives"],
+    "Control": ["HostIO", "Primitives"],
     "FuseFrontend": ["CFuse3", "Primitives"],
     "SimulatedHost": ["HostIO", "Primitives"],
     "replica-tool": [
