@@ -11,10 +11,10 @@ public final class ControlClient {
     public let process: Int32
 
     /// - Throws: ENOENT where no such socket is, ECONNREFUSED when its owner has gone, EACCES for a foreign user.
-    public init(directory: String, name: String) throws(IOError) {
+    public init(directory: String, name: String, host: any Host) throws(IOError) {
         socket = try LocalSocket.connect(directory: directory, name: name)
         process = try socket.peer().process
-        reader = LineReader(socket)
+        reader = LineReader(socket, host: host)
         path = directory + "/" + name
     }
 

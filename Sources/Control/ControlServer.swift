@@ -9,13 +9,15 @@ internal import Primitives
 /// 2. At most `Limits.connections` clients are served at a time; more get one line that says so.
 /// 3. A client that sends half a line, or takes no answer, holds its own thread alone, and that for a limited time.
 public final class ControlServer: Sendable {
-    /// What one client, and all of them together, may use.
+    /// What a client may take.
     public struct Limits: Sendable {
+        /// Clients at a time.
         public var connections = 16
         /// From the end of an answer to the next request.
         public var idleMs: Int32 = 300_000
         /// From the first byte of a request to its last.
         public var lineMs: Int32 = 10_000
+        /// How long an answer may find no room in the client's socket.
         public var sendSeconds: Int32 = 30
         public init() {}
     }
@@ -87,7 +89,8 @@ public final class ControlServer: Sendable {
         connection.setSendDeadline(seconds: limits.sendSeconds)
         let channel = SocketChannel(connection)
         guard let user = try? connection.peer().user, allowedUsers.contains(user) else {
-            channel.send(ControlFailure(code: 1, message: "the control socket answers only the volume's owner and root"))
+            channel.send(
+                ControlFailure(code: 1, message: "the control socket answers only the volume's owner and root"))
             return
         }
         let isAdmitted = state.withLock { state -> Bool in
@@ -110,7 +113,7 @@ public final class ControlServer: Sendable {
     }
 
     private func serve(_ connection: LocalSocket, _ channel: SocketChannel) {
-        let reader = LineReader(connection)
+        let reader = LineReader(connection, host: host)
         let conversation = service.newConversation()
         while true {
             let line: [UInt8]?

@@ -1,4 +1,3 @@
-internal import Glibc
 internal import HostIO
 internal import Primitives
 
@@ -13,10 +12,16 @@ final class LineReader {
     }
 
     private let socket: LocalSocket
+    private let host: any Host
     private var pending: [UInt8] = []
     private let buffer = ByteBuffer(count: 64 * 1024)
 
-    init(_ socket: LocalSocket) { self.socket = socket }
+    init(_ socket: LocalSocket, host: any Host) {
+        self.socket = socket
+        self.host = host
+    }
+
+    private func monotonicMs() -> Int64 { Int64(host.monotonicNs() / 1_000_000) }
 
     /// The next line without its end; nil at the end of the stream.
     /// - Parameter idleMs: how long the first byte may take; -1: for ever.
@@ -70,10 +75,4 @@ final class LineReader {
             throw .io(error)
         }
     }
-}
-
-private func monotonicMs() -> Int64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
 }

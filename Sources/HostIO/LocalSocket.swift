@@ -77,7 +77,9 @@ public final class LocalSocket: Sendable {
     public func setSendDeadline(seconds: Int32) { _ = cl_send_deadline(descriptor, seconds) }
 
     /// Waits for bytes or the end of the stream (poll(2)); false when `milliseconds` are over.
-    public func waitReadable(milliseconds: Int32) -> Bool { Processes.waitReadable(descriptor, milliseconds: milliseconds) }
+    public func waitReadable(milliseconds: Int32) -> Bool {
+        Processes.waitReadable(descriptor, milliseconds: milliseconds)
+    }
 
     /// What is there, at most `buffer.count` bytes (recv(2)); 0 at the end of the stream.
     public func read(into buffer: UnsafeMutableRawBufferPointer) throws(IOError) -> Int {

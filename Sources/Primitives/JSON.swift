@@ -34,7 +34,9 @@ public enum JSON: Sendable, Hashable {
 
     /// The value of the object's member `name`; nil for no such member, null, or no object.
     public subscript(name: String) -> JSON? {
-        guard case .object(let members) = self, let found = members.first(where: { $0.name == name }) else { return nil }
+        guard case .object(let members) = self, let found = members.first(where: { $0.name == name }) else {
+            return nil
+        }
         if case .null = found.value { return nil }
         return found.value
     }

@@ -66,7 +66,9 @@ private struct JSONParser {
 
     private mutating func word(_ word: String, _ value: JSON) throws(JSONError) -> JSON {
         let end = position + word.utf8.count
-        guard end <= bytes.count, bytes[position..<end].elementsEqual(word.utf8) else { throw error("a value expected") }
+        guard end <= bytes.count, bytes[position..<end].elementsEqual(word.utf8) else {
+            throw error("a value expected")
+        }
         position = end
         return value
     }
@@ -164,7 +166,9 @@ private struct JSONParser {
             position += 1
             switch byte {
             case UInt8(ascii: "\""):
-                guard let result = String(validating: text, as: UTF8.self) else { throw error("text that is not UTF-8") }
+                guard let result = String(validating: text, as: UTF8.self) else {
+                    throw error("text that is not UTF-8")
+                }
                 return result
             case UInt8(ascii: "\\"): try escape(into: &text)
             case 0..<0x20: throw error("a control character inside a text")

@@ -17,7 +17,9 @@ struct ReplicaTool: ParsableCommand {
         groupedSubcommands: [
             CommandGroup(
                 name: "Volumes:",
-                subcommands: [Create.self, Info.self, List.self, Status.self, Events.self, Resize.self, ReplicaGroup.self]),
+                subcommands: [
+                    Create.self, Info.self, List.self, Status.self, Events.self, Resize.self, ReplicaGroup.self,
+                ]),
             CommandGroup(name: "Mounts:", subcommands: [Mount.self, Umount.self]),
             CommandGroup(name: "Snapshots:", subcommands: [SnapshotGroup.self, Map.self]),
             CommandGroup(name: "Content:", subcommands: [Export.self, Import.self, Compare.self]),

@@ -8,14 +8,19 @@ import Testing
     let scratch = Scratch()
     let service = EchoService()
 
-    private func start(_ change: (inout ControlServer.Limits) -> Void = { _ in }, users: Set<UInt32>? = nil) throws -> ControlServer {
+    private func start(_ change: (inout ControlServer.Limits) -> Void = { _ in }, users: Set<UInt32>? = nil) throws
+        -> ControlServer
+    {
         var limits = ControlServer.Limits()
         change(&limits)
         return try ControlServer(
-            directory: scratch.path, name: "control.sock", service: service, host: LinuxHost(), limits: limits, users: users)
+            directory: scratch.path, name: "control.sock", service: service, host: LinuxHost(), limits: limits,
+            users: users)
     }
 
-    private func client() throws -> ControlClient { try ControlClient(directory: scratch.path, name: "control.sock") }
+    private func client() throws -> ControlClient {
+        try ControlClient(directory: scratch.path, name: "control.sock", host: LinuxHost())
+    }
 
     @Test func `one connection carries several requests of one conversation`() throws {
         let server = try start()
@@ -67,8 +72,10 @@ import Testing
     }
 
     @Test(arguments: [
-        "garbage", "{}", "[1,2]", "{\"protocol\":1}", "{\"protocol\":1,\"verb\":7}", "{\"protocol\":1,\"verb\":\"echo\",\"arguments\":[]}",
-        "{\"protocol\":\"1\",\"verb\":\"echo\"}", "\u{0}\u{1}", "", "{\"verb\":\"echo\"}", String(repeating: "[", count: 100),
+        "garbage", "{}", "[1,2]", "{\"protocol\":1}", "{\"protocol\":1,\"verb\":7}",
+        "{\"protocol\":1,\"verb\":\"echo\",\"arguments\":[]}",
+        "{\"protocol\":\"1\",\"verb\":\"echo\"}", "\u{0}\u{1}", "", "{\"verb\":\"echo\"}",
+        String(repeating: "[", count: 100),
     ])
     func `a line that is no request is answered by one error, and the next is heard`(line: String) throws {
         let server = try start()
@@ -163,7 +170,7 @@ import Testing
         let answer = Guarded<String?>(nil)
         let path = scratch.path
         _ = LinuxHost().startThread(name: "client") {
-            let text = try? ControlClient(directory: path, name: "control.sock").call("wait").text
+            let text = try? ControlClient(directory: path, name: "control.sock", host: LinuxHost()).call("wait").text
             answer.withLock { $0 = text ?? "lost" }
             answer.wakeAll()
         }

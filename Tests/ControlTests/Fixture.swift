@@ -8,7 +8,7 @@ final class Scratch: Sendable {
     let path: String
 
     init() {
-        var template = Array("/tmp/control-test.XXXXXX".utf8CString)
+        var template = Array(("/tmp/control-test." + String(repeating: "X", count: 6)).utf8CString)
         path = template.withUnsafeMutableBufferPointer { buffer in
             guard let base = buffer.baseAddress, mkdtemp(base) != nil else { return "/nonexistent" }
             return String(cString: base)

@@ -10,10 +10,15 @@ import Testing
     @Test func `the socket of a dead daemon is replaced, in one step and with mode 0600`() throws {
         // Closing the descriptor leaves the name, as a killed process does.
         do { _ = try LocalSocket.listen(directory: scratch.path, name: "control.sock", backlog: 1) }
-        let refused = #expect(throws: IOError.self) { try LocalSocket.connect(directory: scratch.path, name: "control.sock") }
+        let refused = #expect(throws: IOError.self) {
+            try LocalSocket.connect(directory: scratch.path, name: "control.sock")
+        }
         #expect(refused?.code == ECONNREFUSED)
-        let server = try ControlServer(directory: scratch.path, name: "control.sock", service: EchoService(), host: LinuxHost())
-        #expect(try ControlClient(directory: scratch.path, name: "control.sock").call("echo")["number"]?.int == 1)
+        let server = try ControlServer(
+            directory: scratch.path, name: "control.sock", service: EchoService(), host: LinuxHost())
+        #expect(
+            try ControlClient(directory: scratch.path, name: "control.sock", host: LinuxHost()).call("echo")["number"]?
+                .int == 1)
         var info = stat()
         #expect(lstat(scratch.path + "/control.sock", &info) == 0)
         #expect(info.st_mode & 0o777 == 0o600)
@@ -40,14 +45,19 @@ import Testing
             made.append(directory)
         }
         #expect(directory.utf8.count > 108)
-        let server = try ControlServer(directory: directory, name: "control.sock", service: EchoService(), host: LinuxHost())
-        #expect(try ControlClient(directory: directory, name: "control.sock").call("echo")["number"]?.int == 1)
+        let server = try ControlServer(
+            directory: directory, name: "control.sock", service: EchoService(), host: LinuxHost())
+        #expect(
+            try ControlClient(directory: directory, name: "control.sock", host: LinuxHost()).call("echo")["number"]?.int
+                == 1)
         server.stop(milliseconds: 5000)
         for path in made.reversed() { #expect(rmdir(path) == 0) }
     }
 
     @Test func `no socket is told from one without an owner`() {
-        let missing = #expect(throws: IOError.self) { try ControlClient(directory: scratch.path, name: "control.sock") }
+        let missing = #expect(throws: IOError.self) {
+            try ControlClient(directory: scratch.path, name: "control.sock", host: LinuxHost())
+        }
         #expect(missing?.code == ENOENT)
     }
 }

@@ -69,7 +69,8 @@ private func isGone(_ process: Int32) -> Bool {
             #expect(second.error.contains("\(process)"))
             #expect(second.error.contains(place))
             #expect(Tool.run("mount", volume + "/replica-1", scratch.folder("other")).code == 11)
-            #expect(Tool.run("import", scratch.file("i", [UInt8](repeating: 1, count: 4096)), volume, "--yes").code == 11)
+            #expect(
+                Tool.run("import", scratch.file("i", [UInt8](repeating: 1, count: 4096)), volume, "--yes").code == 11)
             #expect(Tool.run("bench", volume, "--seconds", "1").code == 11)
         }
     }
@@ -80,8 +81,9 @@ private func isGone(_ process: Int32) -> Bool {
             _ = done("snapshot", "create", volume + "@a")
             overwrite(4096, 2, 8192)
             #expect(done("status", volume, "--json").json?["served"]?["pid"]?.int == Int(process))
-            #expect(done("snapshot", "diff", volume + "@a", "--json").json?["extents"]?.items?.first?.description
-                == #"{"start":4096,"length":8192,"exists":true}"#)
+            #expect(
+                done("snapshot", "diff", volume + "@a", "--json").json?["extents"]?.items?.first?.description
+                    == #"{"start":4096,"length":8192,"exists":true}"#)
             _ = done("compare", volume + "@a", place + "/snapshots/a")
             _ = done("compare", volume, place + "/volume")
             let exported = scratch.path + "/exported"

@@ -74,7 +74,7 @@ final class Scratch: Sendable {
     let path: String
 
     init() {
-        var template = Array("/var/tmp/tool-test.XXXXXX".utf8CString)
+        var template = Array(("/var/tmp/tool-test." + String(repeating: "X", count: 6)).utf8CString)
         path = template.withUnsafeMutableBufferPointer { buffer in
             guard let base = buffer.baseAddress, mkdtemp(base) != nil else { return "/nonexistent" }
             return String(cString: base)

@@ -96,7 +96,9 @@ import Testing
         #expect(map?.reduce(0) { $0 + ($1["length"]?.count ?? 0) } == 1 << 20)
         let diff = done("snapshot", "diff", volume + "@monday", "--json").json?["extents"]?.items
         #expect(diff?.count == 8)
-        #expect(done("snapshot", "diff", volume + "@monday", "--format", "rbd-diff").output.hasPrefix("Offset Length Type\n0 65536 data\n"))
+        #expect(
+            done("snapshot", "diff", volume + "@monday", "--format", "rbd-diff").output.hasPrefix(
+                "Offset Length Type\n0 65536 data\n"))
         #expect(done("snapshot", "diff", volume + "@monday", "--format", "qemu-map").json?.items?.count == 8)
         _ = done("snapshot", "revert", volume + "@monday")
         _ = done("compare", volume, first)
@@ -116,7 +118,10 @@ import Testing
 
     @Test func `a snapshot that is not there is 10, and the error stands alone`() {
         _ = done("create", volume, "--size", "64M")
-        for words in [["map"], ["snapshot", "diff"], ["info"], ["snapshot", "delete", "--yes"], ["snapshot", "protect"], ["snapshot", "revert"]] {
+        for words in [
+            ["map"], ["snapshot", "diff"], ["info"], ["snapshot", "delete", "--yes"], ["snapshot", "protect"],
+            ["snapshot", "revert"],
+        ] {
             let ended = Tool.run(words + [volume + "@none"])
             #expect(ended.code == 10, "\(words)")
             #expect(ended.output.isEmpty)
@@ -159,7 +164,8 @@ import Testing
         _ = done("import", image("content", 1 << 20, seed: 7, holes: false), volume)
         _ = done("snapshot", "create", volume + "@s")
         let layers = volume + "/replica-1/layers"
-        let layer = try #require(done("info", volume, "--chain", "--json").json?["layers"]?.items?.first?["layer"]?.text)
+        let layer = try #require(
+            done("info", volume, "--chain", "--json").json?["layers"]?.items?.first?["layer"]?.text)
         let descriptor = open("\(layers)/\(layer).img", O_RDWR)
         var byte: UInt8 = 0
         #expect(pread(descriptor, &byte, 1, 300_000) == 1)

@@ -6,16 +6,19 @@ import Testing
 @testable import replica_tool
 
 @Suite struct SizeTests {
-    @Test(arguments: [
-        ("4096", 4096), ("1K", 1024), ("4KiB", 4096), ("10G", 10 << 30), ("10GiB", 10 << 30), ("1.5T", 3 << 39), ("0.5K", 512),
-        ("64T", 64 << 40), ("1P", 1 << 50), ("512B", 512), ("2.25M", 2_359_296),
-    ] as [(String, UInt64)])
+    @Test(
+        arguments: [
+            ("4096", 4096), ("1K", 1024), ("4KiB", 4096), ("10G", 10 << 30), ("10GiB", 10 << 30), ("1.5T", 3 << 39),
+            ("0.5K", 512),
+            ("64T", 64 << 40), ("1P", 1 << 50), ("512B", 512), ("2.25M", 2_359_296),
+        ] as [(String, UInt64)])
     func `a size is read with binary units`(text: String, bytes: UInt64) throws {
         #expect(try SizeText.bytes(text) == bytes)
     }
 
     @Test(arguments: [
-        "", "G", "10GB", "10gb", "10g", "10k", "10KB", "-5", "0", "0G", "1.3K", "1.", ".5G", "1..5G", "1e9", "0x10", " 10G", "10 G", "10GiBs",
+        "", "G", "10GB", "10gb", "10g", "10k", "10KB", "-5", "0", "0G", "1.3K", "1.", ".5G", "1..5G", "1e9", "0x10",
+        " 10G", "10 G", "10GiBs",
         "99999999999999999999", "99999999999999P", "1.0000001G", "١٠G", "10G\n",
     ])
     func `what is no size is refused with the right spelling`(text: String) {
@@ -39,10 +42,11 @@ import Testing
         #expect(error?.message.contains("4096 or 8192") == true)
     }
 
-    @Test(arguments: [
-        (0, "0 B"), (512, "512 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (10 << 30, "10 GiB"),
-        ((1 << 40) - 1, "1023.9 GiB"), (UInt64.max, "16383.9 PiB"),
-    ] as [(UInt64, String)])
+    @Test(
+        arguments: [
+            (0, "0 B"), (512, "512 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (10 << 30, "10 GiB"),
+            ((1 << 40) - 1, "1023.9 GiB"), (UInt64.max, "16383.9 PiB"),
+        ] as [(UInt64, String)])
     func `sizes are shown with one digit behind the point`(bytes: UInt64, text: String) {
         #expect(SizeText.human(bytes) == text)
     }
@@ -88,24 +92,32 @@ import Testing
         #expect(codes == [0, 1, 2, 3, 10, 11, 13, 14, 15, 63, 64, 130])
     }
 
-    @Test(arguments: [
-        (.noSpace(nil), 14), (.io(.init(call: "pwrite", path: "p", code: 28)), 14), (.io(.init(call: "open", path: "p", code: 2)), 10),
-        (.io(.init(call: "fcntl", path: "p", code: 11)), 11), (.io(.init(call: "pread", path: "p", code: 5)), 1),
-        (.damagedBlocks(.init(start: 1, count: 1), path: "p"), 2), (.damagedMetadata(path: "p", what: "w"), 2), (.replicaFailed("r"), 1),
-        (.outOfRange(offset: 1, length: 1, size: 1), 64), (.readOnly("r"), 1), (.notFound("n"), 10), (.exists("e"), 11), (.inUse("i"), 11),
-        (.refused("r"), 11), (.invalid("i"), 64), (.unsupportedFormat("u"), 63), (.closed, 1), (.cancelled, 130),
-    ] as [(StoreError, Int32)])
+    @Test(
+        arguments: [
+            (.noSpace(nil), 14), (.io(.init(call: "pwrite", path: "p", code: 28)), 14),
+            (.io(.init(call: "open", path: "p", code: 2)), 10),
+            (.io(.init(call: "fcntl", path: "p", code: 11)), 11), (.io(.init(call: "pread", path: "p", code: 5)), 1),
+            (.damagedBlocks(.init(start: 1, count: 1), path: "p"), 2), (.damagedMetadata(path: "p", what: "w"), 2),
+            (.replicaFailed("r"), 1),
+            (.outOfRange(offset: 1, length: 1, size: 1), 64), (.readOnly("r"), 1), (.notFound("n"), 10),
+            (.exists("e"), 11), (.inUse("i"), 11),
+            (.refused("r"), 11), (.invalid("i"), 64), (.unsupportedFormat("u"), 63), (.closed, 1), (.cancelled, 130),
+        ] as [(StoreError, Int32)])
     func `every error of the store has one exit code`(error: StoreError, code: Int32) {
         #expect(exitCode(for: error).rawValue == code)
         #expect(ToolError(error, "cannot do it").message.hasPrefix("cannot do it: "))
     }
 
-    @Test(arguments: [
-        (.noSpace(nil), 28), (.io(.init(call: "pread", path: "p", code: 13)), 5), (.io(.init(call: "pwrite", path: "p", code: 122)), 28),
-        (.damagedBlocks(.init(start: 1, count: 1), path: "p"), 5), (.damagedMetadata(path: "p", what: "w"), 5), (.replicaFailed("r"), 5),
-        (.outOfRange(offset: 1, length: 1, size: 1), 28), (.readOnly("r"), 30), (.notFound("n"), 2), (.exists("e"), 17), (.inUse("i"), 16),
-        (.refused("r"), 16), (.invalid("i"), 22), (.unsupportedFormat("u"), 95), (.closed, 5), (.cancelled, 4),
-    ] as [(StoreError, Int32)])
+    @Test(
+        arguments: [
+            (.noSpace(nil), 28), (.io(.init(call: "pread", path: "p", code: 13)), 5),
+            (.io(.init(call: "pwrite", path: "p", code: 122)), 28),
+            (.damagedBlocks(.init(start: 1, count: 1), path: "p"), 5), (.damagedMetadata(path: "p", what: "w"), 5),
+            (.replicaFailed("r"), 5),
+            (.outOfRange(offset: 1, length: 1, size: 1), 28), (.readOnly("r"), 30), (.notFound("n"), 2),
+            (.exists("e"), 17), (.inUse("i"), 16),
+            (.refused("r"), 16), (.invalid("i"), 22), (.unsupportedFormat("u"), 95), (.closed, 5), (.cancelled, 4),
+        ] as [(StoreError, Int32)])
     func `every error of the store has one errno on the mount`(error: StoreError, code: Int32) {
         #expect(errnoCode(for: error) == code)
     }
@@ -115,7 +127,10 @@ import Testing
     @Test func `global options in front of the verb move behind it`() {
         #expect(Entry.globalsLast(["--json", "-q", "info", "v"]) == ["info", "v", "--json", "-q"])
         #expect(Entry.globalsLast(["--output", "json", "info", "v"]) == ["info", "v", "--output", "json"])
-        #expect(Entry.globalsLast(["--output=json", "mount", "--", "-v", "m"]) == ["mount", "--output=json", "--", "-v", "m"])
+        #expect(
+            Entry.globalsLast(["--output=json", "mount", "--", "-v", "m"]) == [
+                "mount", "--output=json", "--", "-v", "m",
+            ])
         #expect(Entry.globalsLast(["info", "--json", "v"]) == ["info", "--json", "v"])
         #expect(Entry.globalsLast(["--json"]) == ["--json"])
         #expect(Entry.globalsLast(["--help"]) == ["--help"])
@@ -129,7 +144,8 @@ import Testing
         #expect(try Settings(globals, environment: [:]).isJSON)
         #expect(try Settings(globals, environment: ["REPLICA_TOOL_OUTPUT": "human"]).isJSON == false)
         globals.output = "json"
-        let settings = try Settings(globals, environment: ["REPLICA_TOOL_OUTPUT": "human", "REPLICA_TOOL_DRY_RUN": "1"])
+        let settings = try Settings(
+            globals, environment: ["REPLICA_TOOL_OUTPUT": "human", "REPLICA_TOOL_DRY_RUN": "1"])
         #expect(settings.isJSON)
         #expect(settings.isDryRun)
         #expect(settings.assumesYes)

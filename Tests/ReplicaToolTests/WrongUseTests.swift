@@ -7,7 +7,9 @@ import Testing
     let scratch = Scratch()
 
     /// Expects the end, and one line that holds the word.
-    private func expect(_ ended: Tool.Ended, _ code: Int32, _ word: String, sourceLocation: SourceLocation = #_sourceLocation) {
+    private func expect(
+        _ ended: Tool.Ended, _ code: Int32, _ word: String, sourceLocation: SourceLocation = #_sourceLocation
+    ) {
         #expect(ended.code == code, "\(ended.error)", sourceLocation: sourceLocation)
         #expect(ended.errorLines.count == 1, "\(ended.error)", sourceLocation: sourceLocation)
         #expect(ended.error.hasPrefix("replica-tool: "), "\(ended.error)", sourceLocation: sourceLocation)
@@ -16,7 +18,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ["info"], ["status"], ["map"], ["verify"], ["inspect"], ["events"], ["snapshot", "list"], ["replica", "list"], ["list"],
+        ["info"], ["status"], ["map"], ["verify"], ["inspect"], ["events"], ["snapshot", "list"], ["replica", "list"],
+        ["list"],
         ["resize", "--", "1G"],
     ])
     func `a path that is not there is 10`(verb: [String]) {
@@ -42,9 +45,12 @@ import Testing
     }
 
     @Test(arguments: [
-        [], ["nonsense"], ["snapshot"], ["replica"], ["info"], ["info", "a", "b"], ["info", "--nonsense", "a"], ["create", "v", "--size"],
-        ["create", "v", "--size", "1G", "--replicas", "x"], ["bench", "f", "--depth", "many"], ["rebuild", "v"], ["salvage", "v"],
-        ["replica", "add", "v"], ["completion", "tcsh"], ["info", "a", "--output", "xml"], ["info", "a", "--progress", "often"],
+        [], ["nonsense"], ["snapshot"], ["replica"], ["info"], ["info", "a", "b"], ["info", "--nonsense", "a"],
+        ["create", "v", "--size"],
+        ["create", "v", "--size", "1G", "--replicas", "x"], ["bench", "f", "--depth", "many"], ["rebuild", "v"],
+        ["salvage", "v"],
+        ["replica", "add", "v"], ["completion", "tcsh"], ["info", "a", "--output", "xml"],
+        ["info", "a", "--progress", "often"],
     ])
     func `wrong words are 64`(words: [String]) { expect(Tool.run(words), 64, "") }
 
@@ -81,7 +87,9 @@ import Testing
         let outside = scratch.folder("outside")
         _ = scratch.file(
             "outside/volume.json",
-            Array(#"{"format_version":1,"uuid":"00000000-0000-4000-8000-000000000000","size":4096,"replicas":["../x"]}"#.utf8))
+            Array(
+                #"{"format_version":1,"uuid":"00000000-0000-4000-8000-000000000000","size":4096,"replicas":["../x"]}"#
+                    .utf8))
         expect(Tool.run("info", outside), 2, "inside")
     }
 
@@ -100,7 +108,9 @@ import Testing
     }
 
     @Test func `errors are JSON when JSON is asked for, also for wrong words`() {
-        for words in [["info", "/missing", "--json"], ["--json", "info", "/missing"], ["info", "/missing", "--output", "json"]] {
+        for words in [
+            ["info", "/missing", "--json"], ["--json", "info", "/missing"], ["info", "/missing", "--output", "json"],
+        ] {
             let ended = Tool.run(words)
             #expect(ended.code == 10)
             #expect(ended.errorJSON?["message_type"]?.text == "exit_error")
@@ -110,7 +120,9 @@ import Testing
         #expect(Tool.run("info", "--json").errorJSON?["code"]?.int == 64)
         let variable = Tool.run(["info", "/missing"], environment: ["REPLICA_TOOL_OUTPUT": "json"])
         #expect(variable.errorJSON?["code"]?.int == 10)
-        expect(Tool.run(["info", "/missing"], environment: ["REPLICA_TOOL_PROGRESS": "often"]), 64, "REPLICA_TOOL_PROGRESS")
+        expect(
+            Tool.run(["info", "/missing"], environment: ["REPLICA_TOOL_PROGRESS": "often"]), 64, "REPLICA_TOOL_PROGRESS"
+        )
     }
 
     @Test func `compare has its own codes`() {
@@ -130,7 +142,9 @@ import Testing
         let file = scratch.file("data", [UInt8](repeating: 7, count: 8192))
         expect(Tool.run("bench", file, "--rw", "write", "--seconds", "1"), 64, "--yes")
         #expect(Tool.run("compare", file, scratch.file("same", [UInt8](repeating: 7, count: 8192))).code == 0)
-        let ended = Tool.run("bench", file, "--rw", "randrw", "--seconds", "1", "--yes", "--json", "--fsync", "1000", "--progress", "never")
+        let ended = Tool.run(
+            "bench", file, "--rw", "randrw", "--seconds", "1", "--yes", "--json", "--fsync", "1000", "--progress",
+            "never")
         #expect(ended.code == 0)
         #expect((ended.json?["read"]?["operations"]?.count ?? 0) > 0)
         #expect((ended.json?["write"]?["latency_p999_ns"]?.count ?? 0) > 0)
@@ -142,7 +156,10 @@ import Testing
     }
 
     @Test func `help and version end well, on standard output`() {
-        for words in [["--help"], ["help"], ["help", "snapshot", "create"], ["mount", "--help"], ["--version"], ["completion", "bash"], ["completion", "zsh"], ["completion", "fish"]] {
+        for words in [
+            ["--help"], ["help"], ["help", "snapshot", "create"], ["mount", "--help"], ["--version"],
+            ["completion", "bash"], ["completion", "zsh"], ["completion", "fish"],
+        ] {
             let ended = Tool.run(words)
             #expect(ended.code == 0)
             #expect(!ended.output.isEmpty)

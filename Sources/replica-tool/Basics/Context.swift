@@ -15,7 +15,9 @@ struct Context: Sendable {
     func remark(_ text: String) {
         if settings.isQuiet { return }
         if isJSON {
-            Output.error((["message_type": "remark", "schema_version": schemaVersion, "message": .string(text)] as JSON).description)
+            Output.error(
+                (["message_type": "remark", "schema_version": schemaVersion, "message": .string(text)] as JSON)
+                    .description)
         } else {
             Output.error("replica-tool: \(text)")
         }

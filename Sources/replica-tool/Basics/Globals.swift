@@ -22,7 +22,8 @@ struct Globals: ParsableArguments {
     var yes = false
     @Flag(name: [.customShort("n"), .long], help: "Check everything and say what would be done, but do nothing.")
     var dryRun = false
-    @Option(name: .long, help: ArgumentHelp("Read the global options from FILE: lines of name=value.", valueName: "file"))
+    @Option(
+        name: .long, help: ArgumentHelp("Read the global options from FILE: lines of name=value.", valueName: "file"))
     var config: String?
 
     /// As if the words stood on a command line. They are ours, so they are right.

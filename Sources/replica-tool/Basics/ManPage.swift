@@ -35,7 +35,9 @@ struct ManPage {
         for argument in arguments { text += synopsis(argument) }
         if !subcommands.isEmpty { text += ".I verb\n[\\fIarguments\\fR]\n" }
         if let discussion = command["discussion"]?.text {
-            text += ".SH DESCRIPTION\n" + discussion.split(separator: "\n", omittingEmptySubsequences: false)
+            text +=
+                ".SH DESCRIPTION\n"
+                + discussion.split(separator: "\n", omittingEmptySubsequences: false)
                 .map { $0.isEmpty ? ".PP" : protected(escaped(String($0))) }.joined(separator: "\n") + "\n"
         }
         if !arguments.isEmpty { text += ".SH OPTIONS\n" + arguments.map(option).joined() }
@@ -44,7 +46,8 @@ struct ManPage {
             text += ".SH VERBS\n"
             for verb in verbs {
                 let verbName = verb["commandName"]?.text ?? ""
-                text += ".TP\n.B \(escaped(verbName))\n\(protected(escaped(verb["abstract"]?.text ?? "")))\n"
+                text +=
+                    ".TP\n.B \(escaped(verbName))\n\(protected(escaped(verb["abstract"]?.text ?? "")))\n"
                     + "See \\fB\(escaped(name))\\-\(escaped(verbName))\\fR(1).\n"
             }
         }

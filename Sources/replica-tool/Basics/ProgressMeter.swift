@@ -87,7 +87,8 @@ final class ProgressMeter: Sendable {
         let rate = elapsed > 0.01 ? UInt64(Double(done) / elapsed) : 0
         let percent = total > 0 ? " \(min(100, done * 100 / total))%" : ""
         let left = rate > 0 && total > done ? ", \((total - done) / rate) s left" : ""
-        return "\(what):\(percent) \(SizeText.human(done)) of \(SizeText.human(total)), \(SizeText.human(rate))/s\(left)"
+        return
+            "\(what):\(percent) \(SizeText.human(done)) of \(SizeText.human(total)), \(SizeText.human(rate))/s\(left)"
     }
 
     private func printLine() {

@@ -11,7 +11,8 @@ enum SizeText {
         func refused(_ why: String) -> ToolError {
             ToolError(.usage, "'\(printable(text))' is no size: \(why)")
         }
-        let example = "write a whole number of bytes, or one with K, M, G, T, P or KiB, MiB, GiB, TiB, PiB, like 10G or 1.5TiB"
+        let example =
+            "write a whole number of bytes, or one with K, M, G, T, P or KiB, MiB, GiB, TiB, PiB, like 10G or 1.5TiB"
         let bytes = Array(text.utf8)
         let digits = bytes.prefix { ($0 >= UInt8(ascii: "0") && $0 <= UInt8(ascii: "9")) || $0 == UInt8(ascii: ".") }
         let number = String(decoding: digits, as: UTF8.self)
@@ -24,7 +25,9 @@ enum SizeText {
         var result = whole.multipliedReportingOverflow(by: factor)
         if result.overflow { throw refused("it is larger than any size here; \(example)") }
         if parts.count == 2 {
-            guard parts[1].utf8.count <= 6, let fraction = UInt64(parts[1]) else { throw refused("use fewer digits; \(example)") }
+            guard parts[1].utf8.count <= 6, let fraction = UInt64(parts[1]) else {
+                throw refused("use fewer digits; \(example)")
+            }
             let scale = (0..<parts[1].utf8.count).reduce(UInt64(1)) { scale, _ in scale * 10 }
             let part = fraction.multipliedFullWidth(by: factor)
             let divided = scale.dividingFullWidth(part)
@@ -68,7 +71,8 @@ enum SizeText {
                     + "write \(number)\(first) or \(number)\(first)iB")
         }
         throw ToolError(
-            .usage, "'\(printable(text))' is no size: write a whole number of bytes, or one with K, M, G, T, P, like 10G")
+            .usage,
+            "'\(printable(text))' is no size: write a whole number of bytes, or one with K, M, G, T, P, like 10G")
     }
 
     /// `10 GiB`, `1.5 MiB`, `512 B`: at most one digit behind the point.

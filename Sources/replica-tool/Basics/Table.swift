@@ -11,7 +11,9 @@ struct Table {
     var text: String {
         var widths = headings.map { $0.0.count }
         for row in rows {
-            for (index, cell) in row.enumerated() where index < widths.count { widths[index] = max(widths[index], cell.count) }
+            for (index, cell) in row.enumerated() where index < widths.count {
+                widths[index] = max(widths[index], cell.count)
+            }
         }
         var result = line(headings.map(\.0), widths)
         for row in rows { result += line(row, widths) }

@@ -71,7 +71,8 @@ private func advice(for error: StoreError) -> String {
     case .replicaFailed: "; the replica is kept as it is: export what can be read, then look at its disk"
     case .unsupportedFormat: "; use the version of replica-tool that wrote it"
     case .closed: "; mount it again"
-    case .inUse(let what): what.contains("another process") ? "; wait until it ends ('fuser -v' on the replica's LOCK shows it)" : ""
+    case .inUse(let what):
+        what.contains("another process") ? "; wait until it ends ('fuser -v' on the replica's LOCK shows it)" : ""
     case .outOfRange, .readOnly, .notFound, .exists, .refused, .invalid, .cancelled: ""
     }
 }
@@ -79,13 +80,17 @@ private func advice(for error: StoreError) -> String {
 private func advice(for error: IOError) -> String {
     if error.isNoSpace { return "; free space on that file system, then try again" }
     if error.isNotFound { return "; check the path" }
-    if error.isTooLarge { return "; that file system has a lower limit for a file: choose another, XFS for one, or a smaller size" }
+    if error.isTooLarge {
+        return "; that file system has a lower limit for a file: choose another, XFS for one, or a smaller size"
+    }
     if error.isPermission { return "; run it as the owner of the volume" }
     return ""
 }
 
 /// Runs `body`, and says what was being done when it fails.
-func during<Result>(_ what: @autoclosure () -> String, _ body: () throws(StoreError) -> Result) throws(ToolError) -> Result {
+func during<Result>(_ what: @autoclosure () -> String, _ body: () throws(StoreError) -> Result) throws(ToolError)
+    -> Result
+{
     do {
         return try body()
     } catch {
@@ -93,7 +98,9 @@ func during<Result>(_ what: @autoclosure () -> String, _ body: () throws(StoreEr
     }
 }
 
-func duringIO<Result>(_ what: @autoclosure () -> String, _ body: () throws(IOError) -> Result) throws(ToolError) -> Result {
+func duringIO<Result>(_ what: @autoclosure () -> String, _ body: () throws(IOError) -> Result) throws(ToolError)
+    -> Result
+{
     do {
         return try body()
     } catch {

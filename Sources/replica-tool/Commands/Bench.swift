@@ -11,7 +11,8 @@ struct Bench: ToolCommand {
             """)
 
     @Argument(help: "A volume, a replica, or a file.") var target: String
-    @Option(help: ArgumentHelp("The pattern.", valueName: "read|write|randread|randwrite|randrw")) var rw: String = "randread"
+    @Option(help: ArgumentHelp("The pattern.", valueName: "read|write|randread|randwrite|randrw")) var rw: String =
+        "randread"
     @Option(help: ArgumentHelp("Bytes of a request.", valueName: "size")) var bs: String = "4K"
     @Option(help: ArgumentHelp("Requests under way at a time.", valueName: "n")) var depth: Int = 1
     @Option(help: ArgumentHelp("Flush after so many writes of each; 0: never.", valueName: "n")) var fsync: Int = 0
@@ -21,28 +22,39 @@ struct Bench: ToolCommand {
 
     func execute(_ context: Context) throws(ToolError) -> Exit {
         guard let pattern = BenchLoad.Pattern(rawValue: rw) else {
-            throw ToolError(.usage, "no pattern '\(printable(rw))': write \(BenchLoad.Pattern.allCases.map(\.rawValue).joined(separator: ", "))")
+            throw ToolError(
+                .usage,
+                "no pattern '\(printable(rw))': write \(BenchLoad.Pattern.allCases.map(\.rawValue).joined(separator: ", "))"
+            )
         }
         let block = try SizeText.bytes(bs)
         guard block <= 16 << 20 else { throw ToolError(.usage, "--bs \(bs): 16M is the most") }
         guard (1...256).contains(depth) else { throw ToolError(.usage, "--depth \(depth): 1 to 256 are possible") }
-        guard (1...86_400).contains(seconds) else { throw ToolError(.usage, "--seconds \(seconds): 1 to 86400 are possible") }
+        guard (1...86_400).contains(seconds) else {
+            throw ToolError(.usage, "--seconds \(seconds): 1 to 86400 are possible")
+        }
         guard fsync >= 0 else { throw ToolError(.usage, "--fsync \(fsync): 0 or more are possible") }
         let load = BenchLoad(
-            pattern: pattern, blockBytes: block, depth: depth, flushEvery: fsync, nanoseconds: UInt64(seconds) * 1_000_000_000)
+            pattern: pattern, blockBytes: block, depth: depth, flushEvery: fsync,
+            nanoseconds: UInt64(seconds) * 1_000_000_000)
         let address = try Address(withoutSnapshot: target)
         let isFile = exists(address.path) && !isDirectory(address.path)
         let found = isFile ? nil : try context.target(address.path)
         if let served = try found?.served() {
-            throw ToolError(.inUse, "cannot load \(address.path) beside its mount: \(try served.whoServes()); measure the file MOUNTPOINT/volume instead")
+            throw ToolError(
+                .inUse,
+                "cannot load \(address.path) beside its mount: \(try served.whoServes()); measure the file MOUNTPOINT/volume instead"
+            )
         }
         if context.isDryRun("run \(rw) on \(address.path) for \(seconds) s") { return .done }
         if pattern.writes { try context.confirm("Overwrite the content of \(address.path) with \(rw)") }
         let result = try withProgress("bench", context) { meter throws(ToolError) -> BenchLoad.Result in
             if let found {
-                let session = try found.exclusiveSession(pattern.writes ? .readWrite : .readOnly, host: context.host, "load")
+                let session = try found.exclusiveSession(
+                    pattern.writes ? .readWrite : .readOnly, host: context.host, "load")
                 do throws(ToolError) {
-                    let result = try load.run(EngineSubject(session.engine), host: context.host, seed: seed, meter: meter)
+                    let result = try load.run(
+                        EngineSubject(session.engine), host: context.host, seed: seed, meter: meter)
                     try session.close()
                     return result
                 } catch {
@@ -58,13 +70,17 @@ struct Bench: ToolCommand {
     }
 
     private func show(_ result: BenchLoad.Result, _ load: BenchLoad, _ context: Context) {
-        let kinds = [("read", result.reads), ("write", result.writes), ("flush", result.flushes)].filter { $0.1.count > 0 }
+        let kinds = [("read", result.reads), ("write", result.writes), ("flush", result.flushes)].filter {
+            $0.1.count > 0
+        }
         if context.isJSON {
             var document: JSON = [
                 "target": .string(target), "rw": .string(rw), "bs": JSON(load.blockBytes), "depth": JSON(depth),
                 "fsync": JSON(fsync), "seed": JSON(seed), "elapsed_ns": JSON(result.elapsedNs),
             ]
-            for (name, latencies) in kinds { document = document.adding(name, json(latencies, name, load, result.elapsedNs)) }
+            for (name, latencies) in kinds {
+                document = document.adding(name, json(latencies, name, load, result.elapsedNs))
+            }
             Output.message("summary", document)
             return
         }

@@ -5,7 +5,9 @@ import Replication
 struct Compare: ToolCommand {
     static let configuration = CommandConfiguration(
         abstract: "Compare two volumes, replicas, snapshots or raw files byte by byte.",
-        discussion: "Exit code 0: the same; 1: they differ, and the first differing ranges are shown; 2: it could not be found out.")
+        discussion:
+            "Exit code 0: the same; 1: they differ, and the first differing ranges are shown; 2: it could not be found out."
+    )
 
     @Argument(help: "One of the two.") var first: String
     @Argument(help: "The other one.") var second: String
@@ -93,7 +95,8 @@ struct Compare: ToolCommand {
             Output.message(
                 "summary",
                 [
-                    "same": .bool(isSame), "first": .string(a.name), "second": .string(b.name), "first_size": JSON(a.size),
+                    "same": .bool(isSame), "first": .string(a.name), "second": .string(b.name),
+                    "first_size": JSON(a.size),
                     "second_size": JSON(b.size),
                     "differences": .array(shown.map { ["start": JSON($0.start), "length": JSON($0.length)] }),
                     "more_differences": .bool(ranges.count > Compare.rangesShown),
@@ -101,7 +104,9 @@ struct Compare: ToolCommand {
             return
         }
         if isSame {
-            if !context.settings.isQuiet { Output.line("\(a.name) and \(b.name) are the same: \(SizeText.human(a.size))") }
+            if !context.settings.isQuiet {
+                Output.line("\(a.name) and \(b.name) are the same: \(SizeText.human(a.size))")
+            }
             return
         }
         if a.size != b.size { Output.line("sizes differ: \(a.name) has \(a.size) bytes, \(b.name) \(b.size)") }

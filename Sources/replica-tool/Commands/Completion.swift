@@ -40,14 +40,18 @@ struct Man: ToolCommand {
         for page in pages {
             let path = output + "/" + page.name + ".1"
             let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-            guard descriptor >= 0 else { throw ToolError(.failed, "cannot write \(printable(path)): \(errorText(errno))") }
+            guard descriptor >= 0 else {
+                throw ToolError(.failed, "cannot write \(printable(path)): \(errorText(errno))")
+            }
             fchmod(descriptor, 0o644)
             let file = RawFile(path: path, descriptor: descriptor, size: 0)
             let bytes = ByteBuffer(count: page.text.utf8.count)
             bytes.bytes.copyBytes(from: Array(page.text.utf8))
             try file.write(bytes.readable, at: 0)
         }
-        context.done("wrote \(pages.count) manual pages to \(output)", ["directory": .string(output), "pages": JSON(pages.count)])
+        context.done(
+            "wrote \(pages.count) manual pages to \(output)",
+            ["directory": .string(output), "pages": JSON(pages.count)])
         return .done
     }
 }

@@ -24,17 +24,23 @@ struct Create: ToolCommand {
     var imported: String?
     @Option(help: ArgumentHelp("The format of the image file: raw or qcow2.", valueName: "raw|qcow2"))
     var format: String?
-    @Option(name: .customLong("label"), help: ArgumentHelp("A label; may be given several times.", valueName: "name=value"))
+    @Option(
+        name: .customLong("label"), help: ArgumentHelp("A label; may be given several times.", valueName: "name=value"))
     var labels: [String] = []
-    @Option(help: ArgumentHelp("Size of the journal; by default it follows the size of the volume, 128M at most.", valueName: "size"))
+    @Option(
+        help: ArgumentHelp(
+            "Size of the journal; by default it follows the size of the volume, 128M at most.", valueName: "size"))
     var journalSize: String?
     @OptionGroup var globals: Globals
 
     func execute(_ context: Context) throws(ToolError) -> Exit {
         guard replicas == 1 else {
-            throw ToolError(.usage, "--replicas \(replicas): this version keeps one replica per volume; leave the option out")
+            throw ToolError(
+                .usage, "--replicas \(replicas): this version keeps one replica per volume; leave the option out")
         }
-        guard from == nil || imported == nil else { throw ToolError(.usage, "--from and --import exclude each other: give one") }
+        guard from == nil || imported == nil else {
+            throw ToolError(.usage, "--from and --import exclude each other: give one")
+        }
         guard format == nil || imported != nil else { throw ToolError(.usage, "--format belongs to --import") }
         let address = try Address(withoutSnapshot: volume)
         let labels = try parseLabels(labels)
@@ -49,10 +55,15 @@ struct Create: ToolCommand {
         let needed = source.map { roundedUp($0.size, to: blockSize64) }
         let size = given ?? needed ?? 0
         if let needed, size < needed {
-            throw ToolError(.usage, "--size \(SizeText.human(size)) is less than the source's \(SizeText.human(needed)): leave it out, or give more")
+            throw ToolError(
+                .usage,
+                "--size \(SizeText.human(size)) is less than the source's \(SizeText.human(needed)): leave it out, or give more"
+            )
         }
         guard size > 0 else { throw ToolError(.usage, "the source is empty: a volume has at least 4096 bytes") }
-        guard size <= SizeText.volumeLimit else { throw ToolError(.usage, "the source is too large for a volume: 64T is the most") }
+        guard size <= SizeText.volumeLimit else {
+            throw ToolError(.usage, "the source is too large for a volume: 64T is the most")
+        }
         if context.isDryRun("create \(path) of \(SizeText.human(size))", ["path": .string(path), "size": JSON(size)]) {
             return .done
         }
@@ -80,7 +91,9 @@ struct Create: ToolCommand {
             try VolumeDirectory.create(specification, path: path, host: context.host)
         }
         do throws(ToolError) {
-            if Interruption.shared.isRequested { throw ToolError(.interrupted, "interrupted; nothing is left of \(path)") }
+            if Interruption.shared.isRequested {
+                throw ToolError(.interrupted, "interrupted; nothing is left of \(path)")
+            }
             if let source {
                 let target = try Target(path, host: context.host)
                 try ContentCopy.fill(target, from: source, isEmpty: true, context)

@@ -24,7 +24,9 @@ struct Export: ToolCommand {
         let address = try Address(target)
         if file == "-" {
             guard format == .raw else { throw ToolError(.usage, "qcow2 cannot be written to a pipe: give a file") }
-            guard isatty(STDOUT_FILENO) == 0 else { throw ToolError(.usage, "an image does not belong on a terminal: redirect standard output") }
+            guard isatty(STDOUT_FILENO) == 0 else {
+                throw ToolError(.usage, "an image does not belong on a terminal: redirect standard output")
+            }
         }
         let found = try context.target(address.path)
         let exportFile = file == "-" ? nil : try ExportFile(file, context)
@@ -32,7 +34,8 @@ struct Export: ToolCommand {
         if let exportFile { try exportFile.confirmOverwriting(context) }
         let session = try found.session(.readOnly, host: context.host)
         if session.isServed, address.snapshot == nil {
-            context.remark("\(found.path) is mounted and may change while it is read: export a snapshot for one moment's state")
+            context.remark(
+                "\(found.path) is mounted and may change while it is read: export a snapshot for one moment's state")
         }
         let source = try SessionSource(session, snapshot: address.snapshot)
         defer { source.close() }
@@ -50,7 +53,9 @@ struct Export: ToolCommand {
         if context.isJSON {
             Output.message("summary", result)
         } else {
-            context.done("exported \(address.text) to \(file): \(SizeText.human(source.size)), \(SizeText.human(written)) of data", result)
+            context.done(
+                "exported \(address.text) to \(file): \(SizeText.human(source.size)), \(SizeText.human(written)) of data",
+                result)
         }
         return .done
     }
@@ -106,16 +111,20 @@ struct ExportFile {
         self.path = path
         var info = stat()
         guard lstat(path, &info) == 0 else {
-            guard errno == ENOENT else { throw ToolError(.failed, "cannot write \(printable(path)): \(errorText(errno))") }
+            guard errno == ENOENT else {
+                throw ToolError(.failed, "cannot write \(printable(path)): \(errorText(errno))")
+            }
             overwrites = false
             let (directory, _) = split(path)
             guard isDirectory(directory) else {
-                throw ToolError(.notFound, "cannot write \(printable(path)): there is no directory \(printable(directory))")
+                throw ToolError(
+                    .notFound, "cannot write \(printable(path)): there is no directory \(printable(directory))")
             }
             return
         }
         guard info.st_mode & S_IFMT == S_IFREG else {
-            throw ToolError(.usage, "\(printable(path)) is no regular file: give another name, or - and redirect standard output")
+            throw ToolError(
+                .usage, "\(printable(path)) is no regular file: give another name, or - and redirect standard output")
         }
         overwrites = true
     }
@@ -127,7 +136,8 @@ struct ExportFile {
     /// Order: 1. the content under a hidden name, 2. fsync, 3. the name, 4. fsync of the directory. A crash before 3
     /// leaves a hidden file; an error leaves nothing.
     /// - Returns: bytes of data.
-    func write(_ source: any ContentSource, _ format: ImageFile.Format, _ context: Context) throws(ToolError) -> UInt64 {
+    func write(_ source: any ContentSource, _ format: ImageFile.Format, _ context: Context) throws(ToolError) -> UInt64
+    {
         let temporary = ImageFile.temporaryPath(near: path, context)
         let raw = format == .raw ? temporary : temporary + ".raw"
         defer {
@@ -149,7 +159,8 @@ struct ExportFile {
             try ContentCopy.each(source, meter) { offset, bytes throws(ToolError) in
                 try file.write(bytes, at: offset)
                 written += UInt64(bytes.count)
-            } hole: { _, _ in }
+            } hole: { _, _ in
+            }
             try file.truncate(to: source.size)
             try file.sync()
         }
@@ -158,7 +169,9 @@ struct ExportFile {
 
     private func publish(_ temporary: String) throws(ToolError) {
         let descriptor = open(temporary, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw ToolError(IOError(call: "open", path: temporary, code: errno), "cannot export") }
+        guard descriptor >= 0 else {
+            throw ToolError(IOError(call: "open", path: temporary, code: errno), "cannot export")
+        }
         defer { close(descriptor) }
         guard fchmod(descriptor, 0o600) == 0, fsync(descriptor) == 0 else {
             throw ToolError(IOError(call: "fsync", path: path, code: errno), "cannot export")
@@ -171,7 +184,9 @@ struct ExportFile {
             // link(2) does not replace what somebody put there meanwhile.
             guard link(temporary, path) == 0 else {
                 let code = errno
-                if code == EEXIST { throw ToolError(.inUse, "\(printable(path)) appeared meanwhile: nothing was overwritten") }
+                if code == EEXIST {
+                    throw ToolError(.inUse, "\(printable(path)) appeared meanwhile: nothing was overwritten")
+                }
                 throw ToolError(IOError(call: "link", path: path, code: code), "cannot export")
             }
             unlink(temporary)

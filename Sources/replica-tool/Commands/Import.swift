@@ -13,7 +13,9 @@ struct Import: ToolCommand {
 
     @Argument(help: "The image file.") var file: String
     @Argument(help: "The volume.") var volume: String
-    @Option(help: ArgumentHelp("The format of the image; by default raw, or qcow2 when its name ends so.", valueName: "raw|qcow2"))
+    @Option(
+        help: ArgumentHelp(
+            "The format of the image; by default raw, or qcow2 when its name ends so.", valueName: "raw|qcow2"))
     var format: String?
     @OptionGroup var globals: Globals
 
@@ -24,12 +26,16 @@ struct Import: ToolCommand {
         let path = absolutePath(address.path)
         let isNew = !exists(path) || (isDirectory(path) && namesInDirectory(path).isEmpty)
         if isNew {
-            guard source.size > 0 else { throw ToolError(.usage, "\(printable(file)) is empty: a volume has at least 4096 bytes") }
+            guard source.size > 0 else {
+                throw ToolError(.usage, "\(printable(file)) is empty: a volume has at least 4096 bytes")
+            }
             if context.isDryRun("create \(path) and import \(file) (\(SizeText.human(source.size)))") { return .done }
         } else {
             let target = try context.target(address.path)
             try target.refuseIfServed("import into")
-            if context.isDryRun("overwrite \(target.path) with \(file) (\(SizeText.human(source.size)))") { return .done }
+            if context.isDryRun("overwrite \(target.path) with \(file) (\(SizeText.human(source.size)))") {
+                return .done
+            }
             try context.confirm("Overwrite the content of \(target.path) with \(printable(file))")
         }
         try Interruption.shared.critical { () throws(ToolError) in
@@ -39,7 +45,10 @@ struct Import: ToolCommand {
                 try ContentCopy.fill(try Target(path, host: context.host), from: source, isEmpty: false, context)
             }
         }
-        let result: JSON = ["path": .string(path), "file": .string(absolutePath(file)), "size": JSON(source.size), "created": .bool(isNew)]
+        let result: JSON = [
+            "path": .string(path), "file": .string(absolutePath(file)), "size": JSON(source.size),
+            "created": .bool(isNew),
+        ]
         if context.isJSON {
             Output.message("summary", result)
         } else {
@@ -50,7 +59,9 @@ struct Import: ToolCommand {
 
     private func create(_ path: String, _ source: any ContentSource, _ context: Context) throws(ToolError) {
         let size = roundedUp(source.size, to: blockSize64)
-        guard size <= SizeText.volumeLimit else { throw ToolError(.usage, "\(printable(file)) is too large for a volume: 64T is the most") }
+        guard size <= SizeText.volumeLimit else {
+            throw ToolError(.usage, "\(printable(file)) is too large for a volume: 64T is the most")
+        }
         let existed = exists(path)
         _ = try during("cannot create \(path)") { () throws(StoreError) in
             try VolumeDirectory.create(Engine.Specification(size: size), path: path, host: context.host)

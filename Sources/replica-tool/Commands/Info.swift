@@ -16,8 +16,13 @@ struct Info: ToolCommand {
         let session = try found.session(.readOnly, host: context.host)
         var document = try describe(found, session)
         if let name = address.snapshot {
-            guard let snapshot = try session.list("snapshot.list", ["usage": true]).first(where: { $0["name"]?.text == name })
-            else { throw ToolError(.notFound, "\(found.path) has no snapshot '\(name)': see 'replica-tool snapshot list'") }
+            guard
+                let snapshot = try session.list("snapshot.list", ["usage": true]).first(where: {
+                    $0["name"]?.text == name
+                })
+            else {
+                throw ToolError(.notFound, "\(found.path) has no snapshot '\(name)': see 'replica-tool snapshot list'")
+            }
             document = document.adding("snapshot", snapshot)
         }
         let layers = chain ? try session.list("layers") : nil
@@ -63,7 +68,8 @@ struct Info: ToolCommand {
                 ("snapshot", snapshot["name"]?.text), ("taken", snapshot["created"]?.text),
                 ("its size", human(snapshot["size"])), ("present", human(snapshot["present"])),
                 ("exclusive", human(snapshot["exclusive"])), ("freed if deleted", human(snapshot["freed_if_deleted"])),
-                ("parent", snapshot["parent"]?.text), ("protected", (snapshot["protected"]?.flag ?? false) ? "yes" : "no"),
+                ("parent", snapshot["parent"]?.text),
+                ("protected", (snapshot["protected"]?.flag ?? false) ? "yes" : "no"),
             ]
         }
         return facts(lines)
@@ -78,7 +84,8 @@ enum LayerTable {
             ("FREED IF DELETED", .right), ("ON DISK", .right),
         ])
         for layer in layers {
-            let name = layer["snapshot"]?.text ?? ((layer["being_deleted"]?.flag ?? false) ? "(being deleted)" : "(head)")
+            let name =
+                layer["snapshot"]?.text ?? ((layer["being_deleted"]?.flag ?? false) ? "(being deleted)" : "(head)")
             table.add([
                 layer["layer"]?.text ?? "-", name, human(layer["present"]) ?? "-", human(layer["exclusive"]) ?? "-",
                 human(layer["freed_if_deleted"]) ?? "-", human(layer["allocated"]) ?? "-",

@@ -6,7 +6,8 @@ import Replication
 struct Inspect: ToolCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show what the files of a replica say, decoded for a person.",
-        discussion: "Reads only, takes no lock and recovers nothing: it works on a damaged replica, and beside a mount.")
+        discussion: "Reads only, takes no lock and recovers nothing: it works on a damaged replica, and beside a mount."
+    )
 
     @Argument(help: "A volume or a replica.") var replica: String
     @OptionGroup var globals: Globals
@@ -39,7 +40,8 @@ struct Inspect: ToolCommand {
                     let lines = outline(item, indentation + "    ")
                     text += "\(indentation)  - " + lines.dropFirst(indentation.count + 4)
                 }
-            default: text += "\(indentation)\(member.name): \(printable(member.value.text ?? member.value.description))\n"
+            default:
+                text += "\(indentation)\(member.name): \(printable(member.value.text ?? member.value.description))\n"
             }
         }
         return text

@@ -16,8 +16,12 @@ struct List: ToolCommand {
     private static let depthLimit = 6
 
     func execute(_ context: Context) throws(ToolError) -> Exit {
-        guard exists(directory) else { throw ToolError(.notFound, "\(printable(directory)): no such directory; check the path") }
-        guard isDirectory(directory) else { throw ToolError(.usage, "\(printable(directory)) is a file: give a directory") }
+        guard exists(directory) else {
+            throw ToolError(.notFound, "\(printable(directory)): no such directory; check the path")
+        }
+        guard isDirectory(directory) else {
+            throw ToolError(.usage, "\(printable(directory)) is a file: give a directory")
+        }
         guard access(directory, R_OK | X_OK) == 0 else {
             throw ToolError(.failed, "cannot read \(printable(directory)): \(errorText(errno))")
         }

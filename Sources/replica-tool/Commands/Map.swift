@@ -20,7 +20,9 @@ struct Map: ToolCommand {
         var count = 0
         // The heading waits for the first result, so that an error stands alone.
         func begin() {
-            if count == 0 { Output.write(context.isJSON ? "[" : Map.row("START", "LENGTH", "DEPTH", "TYPE", "LAYER") + "\n") }
+            if count == 0 {
+                Output.write(context.isJSON ? "[" : Map.row("START", "LENGTH", "DEPTH", "TYPE", "LAYER") + "\n")
+            }
         }
         _ = try session.map(snapshot: address.snapshot) { extent in
             begin()
@@ -43,7 +45,8 @@ struct Map: ToolCommand {
         let isPresent = extent["present"]?.flag ?? false
         return [
             "start": extent["start"] ?? 0, "length": extent["length"] ?? 0, "depth": extent["depth"] ?? JSON(deepest),
-            "present": .bool(isPresent), "zero": extent["zero"] ?? .bool(!isPresent), "data": extent["data"] ?? .bool(isPresent),
+            "present": .bool(isPresent), "zero": extent["zero"] ?? .bool(!isPresent),
+            "data": extent["data"] ?? .bool(isPresent),
             "layer": extent["layer"] ?? .null, "snapshot": extent["snapshot"] ?? .null,
         ]
     }
@@ -57,8 +60,12 @@ struct Map: ToolCommand {
             extent["depth"]?.int.map(String.init) ?? "-", type, layer)
     }
 
-    private static func row(_ start: String, _ length: String, _ depth: String, _ type: String, _ layer: String) -> String {
-        func right(_ text: String, _ width: Int) -> String { String(repeating: " ", count: max(0, width - text.count)) + text }
+    private static func row(_ start: String, _ length: String, _ depth: String, _ type: String, _ layer: String)
+        -> String
+    {
+        func right(_ text: String, _ width: Int) -> String {
+            String(repeating: " ", count: max(0, width - text.count)) + text
+        }
         return right(start, 16) + " " + right(length, 16) + " " + right(depth, 6) + "  " + type + "  " + layer
     }
 }

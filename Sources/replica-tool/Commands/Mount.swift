@@ -52,7 +52,8 @@ struct Mount: ToolCommand {
         context.done(
             "mounted \(target.path) at \(options.mountpoint) (process \(process), log \(logPath(target)))",
             [
-                "path": .string(target.path), "snapshot": JSON(options.snapshot), "mountpoint": .string(options.mountpoint),
+                "path": .string(target.path), "snapshot": JSON(options.snapshot),
+                "mountpoint": .string(options.mountpoint),
                 "pid": JSON(process), "read_only": .bool(options.isReadOnly), "cache": .string(options.cache.rawValue),
                 "log": .string(logPath(target)),
             ])
@@ -155,10 +156,14 @@ enum MountPlace {
         var info = stat()
         if stat(path, &info) != 0 {
             switch errno {
-            case ENOENT: throw ToolError(.notFound, "cannot mount at \(printable(path)): it does not exist; create the directory first")
+            case ENOENT:
+                throw ToolError(
+                    .notFound, "cannot mount at \(printable(path)): it does not exist; create the directory first")
             case ENOTCONN:
                 throw ToolError(
-                    .inUse, "cannot mount at \(printable(path)): a daemon died here; 'replica-tool umount \(printable(path))' first")
+                    .inUse,
+                    "cannot mount at \(printable(path)): a daemon died here; 'replica-tool umount \(printable(path))' first"
+                )
             default: throw ToolError(.failed, "cannot mount at \(printable(path)): \(errorText(errno))")
             }
         }
@@ -170,7 +175,10 @@ enum MountPlace {
             throw ToolError(.inUse, "cannot mount at \(place): \(entry.source) is mounted there; unmount it first")
         }
         if contains(place, target.replicaPath) {
-            throw ToolError(.usage, "cannot mount at \(place): the mount would hide the replica \(target.replicaPath); choose another directory")
+            throw ToolError(
+                .usage,
+                "cannot mount at \(place): the mount would hide the replica \(target.replicaPath); choose another directory"
+            )
         }
         if contains(target.replicaPath, place) {
             throw ToolError(.usage, "cannot mount at \(place): it lies inside the replica; choose another directory")
@@ -187,7 +195,8 @@ enum MountPlace {
         guard descriptor >= 0 else {
             throw ToolError(
                 .failed,
-                "cannot mount: /dev/fuse: \(errorText(errno)); load the module 'fuse', or give the container the device")
+                "cannot mount: /dev/fuse: \(errorText(errno)); load the module 'fuse', or give the container the device"
+            )
         }
         close(descriptor)
     }

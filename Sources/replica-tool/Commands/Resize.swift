@@ -7,7 +7,8 @@ import Replication
 struct Resize: ToolCommand {
     static let configuration = CommandConfiguration(
         abstract: "Change the size of a volume, also while it is mounted.",
-        discussion: "SIZE is the new size, +SIZE what is added. Less than now needs --shrink, and what lay behind is lost.")
+        discussion:
+            "SIZE is the new size, +SIZE what is added. Less than now needs --shrink, and what lay behind is lost.")
 
     @Argument(help: "A volume or a replica.") var volume: String
     @Argument(help: "The new size, or + and what is added: 20G, +5G.") var size: String
@@ -34,7 +35,8 @@ struct Resize: ToolCommand {
         let old = result["old_size"]?.count ?? 0
         let new = result["size"]?.count ?? 0
         if let file = result["truncate"]?.text, truncate(file, off_t(clamping: new)) != 0 {
-            context.remark("the kernel still holds the old size of \(file): \(errorText(errno)); mount it anew to see the new one")
+            context.remark(
+                "the kernel still holds the old size of \(file): \(errorText(errno)); mount it anew to see the new one")
         }
         if let text = result["remark"]?.text { context.remark(text) }
         context.done(
@@ -56,7 +58,10 @@ struct Resize: ToolCommand {
         if new < old {
             let lost = SizeText.human(old - new)
             guard shrink else {
-                throw ToolError(.usage, "\(SizeText.human(new)) is less than the \(SizeText.human(old)) of \(path): add --shrink to cut \(lost) off")
+                throw ToolError(
+                    .usage,
+                    "\(SizeText.human(new)) is less than the \(SizeText.human(old)) of \(path): add --shrink to cut \(lost) off"
+                )
             }
             if !context.settings.isDryRun {
                 try context.confirm("Shrink \(path) to \(SizeText.human(new)) and lose the last \(lost)")

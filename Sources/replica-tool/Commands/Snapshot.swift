@@ -37,7 +37,8 @@ struct SnapshotCreate: ToolCommand {
             """)
 
     @Argument(help: "The volume and the new name: VOLUME@SNAP.") var snapshot: String
-    @Option(name: .customLong("label"), help: ArgumentHelp("A label; may be given several times.", valueName: "name=value"))
+    @Option(
+        name: .customLong("label"), help: ArgumentHelp("A label; may be given several times.", valueName: "name=value"))
     var labels: [String] = []
     @Flag(help: "Hold the file systems on the volume still meanwhile.") var freeze = false
     @OptionGroup var globals: Globals
@@ -89,10 +90,12 @@ struct SnapshotDelete: ToolCommand {
         let result = try changing(address, context) { session throws(ToolError) in
             let snapshots = try session.list("snapshot.list", ["usage": true])
             guard let found = snapshots.first(where: { $0["name"]?.text == name }) else {
-                throw ToolError(.notFound, "\(session.target.path) has no snapshot '\(name)': see 'replica-tool snapshot list'")
+                throw ToolError(
+                    .notFound, "\(session.target.path) has no snapshot '\(name)': see 'replica-tool snapshot list'")
             }
             if found["protected"]?.flag ?? false {
-                throw ToolError(.inUse, "\(address.text) is protected: 'replica-tool snapshot unprotect \(address.text)' first")
+                throw ToolError(
+                    .inUse, "\(address.text) is protected: 'replica-tool snapshot unprotect \(address.text)' first")
             }
             let freed = found["freed_if_deleted"]?.count ?? 0
             if context.isDryRun(
@@ -180,7 +183,8 @@ struct SnapshotRename: ToolCommand {
 }
 
 struct SnapshotProtect: ToolCommand {
-    static let configuration = CommandConfiguration(commandName: "protect", abstract: "Keep a snapshot from being deleted.")
+    static let configuration = CommandConfiguration(
+        commandName: "protect", abstract: "Keep a snapshot from being deleted.")
 
     @Argument(help: "VOLUME@SNAP.") var snapshot: String
     @OptionGroup var globals: Globals
@@ -189,7 +193,8 @@ struct SnapshotProtect: ToolCommand {
 }
 
 struct SnapshotUnprotect: ToolCommand {
-    static let configuration = CommandConfiguration(commandName: "unprotect", abstract: "Allow a snapshot to be deleted again.")
+    static let configuration = CommandConfiguration(
+        commandName: "unprotect", abstract: "Allow a snapshot to be deleted again.")
 
     @Argument(help: "VOLUME@SNAP.") var snapshot: String
     @OptionGroup var globals: Globals

@@ -12,7 +12,8 @@ struct SnapshotDiff: ToolCommand {
 
     @Argument(help: "The older state: TARGET@A, or both: TARGET@A..B.") var older: String
     @Argument(help: "The newer state: TARGET@B.") var newer: String?
-    @Option(help: ArgumentHelp("How it is printed.", valueName: "extents|qemu-map|rbd-diff")) var format: String = "extents"
+    @Option(help: ArgumentHelp("How it is printed.", valueName: "extents|qemu-map|rbd-diff")) var format: String =
+        "extents"
     @OptionGroup var globals: Globals
 
     func execute(_ context: Context) throws(ToolError) -> Exit {

@@ -19,8 +19,10 @@ struct Status: ToolCommand {
             let session = try target.session(.readOnly, host: context.host)
             let status = try session.call("status")
             try session.close()
-            let document = (["kind": .string(target.kind.rawValue), "path": .string(target.path)] as JSON).joined(status)
-                .adding("next", JSON(next(target, status)))
+            let document = (["kind": .string(target.kind.rawValue), "path": .string(target.path)] as JSON).joined(
+                status
+            )
+            .adding("next", JSON(next(target, status)))
             if context.isJSON {
                 if watch {
                     Output.line(JSON.document(document).description)
@@ -50,9 +52,12 @@ struct Status: ToolCommand {
         let colour: Output.Colour = state == "healthy" ? .green : state == "failed" ? .red : .yellow
         let served = status["served"]
         let place = served?["mountpoint"]?.text.map { "\($0) by process \(served?["pid"]?.int ?? 0)" } ?? "not mounted"
-        let behind = (status["revision"]?.count ?? 0) - min(status["revision"]?.count ?? 0, status["flushed_revision"]?.count ?? 0)
+        let behind =
+            (status["revision"]?.count ?? 0)
+            - min(status["revision"]?.count ?? 0, status["flushed_revision"]?.count ?? 0)
         return facts([
-            ("volume", status["path"]?.text), ("state", Output.coloured(state, colour)), ("cause", status["cause"]?.text),
+            ("volume", status["path"]?.text), ("state", Output.coloured(state, colour)),
+            ("cause", status["cause"]?.text),
             ("mounted at", place), ("size", human(status["size"])),
             ("revision", status["revision"]?.count.map { "\($0)" + (behind > 0 ? " (\(behind) not flushed)" : "") }),
             ("snapshots", status["snapshots"]?.int.map(String.init)),
@@ -62,7 +67,8 @@ struct Status: ToolCommand {
                     "\(SizeText.human($0)) of \(SizeText.human(status["journal_size"]?.count ?? 0))"
                 }
             ),
-            ("work", status["work"]?.text), ("last open", status["outcome_at_open"]?.text), ("next", status["next"]?.text),
+            ("work", status["work"]?.text), ("last open", status["outcome_at_open"]?.text),
+            ("next", status["next"]?.text),
         ])
     }
 }

@@ -31,7 +31,8 @@ struct Umount: ToolCommand {
     private func find(_ context: Context) throws(ToolError) -> MountEntry {
         let mounts = MountEntry.all()
         // The last component may be a dead mount, which cannot be looked at: only what is above it is resolved.
-        let (above, name) = split(mountpoint.count > 1 && mountpoint.hasSuffix("/") ? String(mountpoint.dropLast()) : mountpoint)
+        let (above, name) = split(
+            mountpoint.count > 1 && mountpoint.hasSuffix("/") ? String(mountpoint.dropLast()) : mountpoint)
         let given = [absolutePath(mountpoint), name.isEmpty ? "/" : (absolutePath(above) + "/" + name)]
         if let entry = mounts.last(where: { given.contains($0.mountpoint) }) {
             if entry.isOurs { return entry }
@@ -39,19 +40,24 @@ struct Umount: ToolCommand {
         }
         // The volume, or its replica, whichever of the two was mounted.
         if let target = try? Target(mountpoint, host: context.host),
-            let entry = mounts.last(where: { $0.isOurs && ($0.source == target.path || $0.source == target.replicaPath) })
+            let entry = mounts.last(where: {
+                $0.isOurs && ($0.source == target.path || $0.source == target.replicaPath)
+            })
         {
             return entry
         }
         if !exists(mountpoint), errno == ENOENT {
             throw ToolError(.notFound, "\(printable(mountpoint)): no such mount point; check the path")
         }
-        throw ToolError(.notFound, "nothing of replica-tool is mounted at \(printable(mountpoint)): see 'replica-tool list'")
+        throw ToolError(
+            .notFound, "nothing of replica-tool is mounted at \(printable(mountpoint)): see 'replica-tool list'")
     }
 
     /// nil when no daemon answers for this mount.
     private func daemon(of entry: MountEntry, _ context: Context) throws(ToolError) -> RemoteSession? {
-        guard let target = try? Target(entry.source, host: context.host), let session = try target.served() else { return nil }
+        guard let target = try? Target(entry.source, host: context.host), let session = try target.served() else {
+            return nil
+        }
         // The volume may be mounted anew elsewhere while this mount is a dead one's.
         let place = try session.call("status")["served"]?["mountpoint"]?.text
         return place == entry.mountpoint ? session : nil
@@ -71,12 +77,15 @@ struct Umount: ToolCommand {
             result.wakeAll()
         }
         func late() -> ToolError {
-            ToolError(.failed, "\(entry.source) is not closed after \(timeout ?? 0) s; process \(process) goes on by itself")
+            ToolError(
+                .failed, "\(entry.source) is not closed after \(timeout ?? 0) s; process \(process) goes on by itself")
         }
         let answer: Result<Void, ToolError>
         if let deadline {
             let now = host.monotonicNs()
-            guard let found = result.wait(forNs: deadline > now ? deadline - now : 0, until: { $0 }) else { throw late() }
+            guard let found = result.wait(forNs: deadline > now ? deadline - now : 0, until: { $0 }) else {
+                throw late()
+            }
             answer = found
         } else {
             answer = result.wait { $0 }
@@ -100,22 +109,29 @@ struct Umount: ToolCommand {
             switch error.code {
             case EPERM: try helperUnmount(entry.mountpoint, lazy: isDead || force)
             case EBUSY:
-                throw ToolError(.inUse, "\(entry.mountpoint) is in use and stays mounted: close what uses it, or detach it with --force")
+                throw ToolError(
+                    .inUse,
+                    "\(entry.mountpoint) is in use and stays mounted: close what uses it, or detach it with --force")
             default: throw ToolError(error, "cannot unmount")
             }
         }
         let what = isDead ? "its daemon had died" : "no daemon answered at its control socket"
-        context.remark("\(what): the mount at \(entry.mountpoint) was detached; the next open of \(entry.source) recovers it")
+        context.remark(
+            "\(what): the mount at \(entry.mountpoint) was detached; the next open of \(entry.source) recovers it")
         context.done(
             "unmounted \(entry.source) from \(entry.mountpoint)",
-            ["path": .string(entry.source), "mountpoint": .string(entry.mountpoint), "durable": false, "daemon_was_dead": .bool(isDead)])
+            [
+                "path": .string(entry.source), "mountpoint": .string(entry.mountpoint), "durable": false,
+                "daemon_was_dead": .bool(isDead),
+            ])
         return .done
     }
 
     private func helperUnmount(_ path: String, lazy: Bool) throws(ToolError) {
         let code = try ChildProcess.run("fusermount3", ["-u"] + (lazy ? ["-z"] : []) + ["--", path])
         guard code == 0 else {
-            throw ToolError(.inUse, "cannot unmount \(path): fusermount3 ended with \(code); close what uses it, or add --force")
+            throw ToolError(
+                .inUse, "cannot unmount \(path): fusermount3 ended with \(code); close what uses it, or add --force")
         }
     }
 }

@@ -53,7 +53,9 @@ struct Verify: ToolCommand {
         let layers = report["checked_layers"]?.int ?? 0
         let what = "\(bytes) in \(counted(layers, "layer")) checked"
         if isDamaged {
-            Output.line(Output.coloured("DAMAGED", .red) + ": \(what), \(counted(findings.count, "finding")); restore what is named above from a copy")
+            Output.line(
+                Output.coloured("DAMAGED", .red)
+                    + ": \(what), \(counted(findings.count, "finding")); restore what is named above from a copy")
         } else if findings.isEmpty {
             Output.line(Output.coloured("good", .green) + ": \(what)" + (quick ? ", metadata only" : ""))
         } else {
@@ -64,9 +66,12 @@ struct Verify: ToolCommand {
     private func counted(_ count: Int, _ word: String) -> String { "\(count) \(word)" + (count == 1 ? "" : "s") }
 
     private func line(_ finding: JSON) -> String {
-        let word = (finding["damage"]?.flag ?? false) ? Output.coloured("damage", .red) : Output.coloured("remark", .yellow)
+        let word =
+            (finding["damage"]?.flag ?? false) ? Output.coloured("damage", .red) : Output.coloured("remark", .yellow)
         var text = "\(word): \(finding["kind"]?.text ?? "?"): \(finding["path"]?.text ?? "?")"
-        if let start = finding["start"]?.count, let length = finding["length"]?.count { text += ", bytes \(start)+\(length)" }
+        if let start = finding["start"]?.count, let length = finding["length"]?.count {
+            text += ", bytes \(start)+\(length)"
+        }
         if let snapshot = finding["snapshot"]?.text { text += ", snapshot \(snapshot)" }
         return text + ": \(printable(finding["message"]?.text ?? ""))"
     }

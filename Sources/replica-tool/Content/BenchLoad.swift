@@ -32,7 +32,9 @@ final class FileSubject: BenchSubject {
     func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(ToolError) {
         try file.read(at: offset, into: buffer)
     }
-    func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(ToolError) { try file.write(bytes, at: offset) }
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(ToolError) {
+        try file.write(bytes, at: offset)
+    }
     func flush() throws(ToolError) {
         guard fdatasync(file.descriptor) == 0 else { throw file.failed("fdatasync") }
     }
@@ -76,10 +78,13 @@ struct BenchLoad: Sendable {
         var isOver = false
     }
 
-    func run(_ subject: any BenchSubject, host: any Host, seed: UInt64, meter: ProgressMeter) throws(ToolError) -> Result {
+    func run(_ subject: any BenchSubject, host: any Host, seed: UInt64, meter: ProgressMeter) throws(ToolError)
+        -> Result
+    {
         let blocks = subject.size / blockBytes
         guard blocks > 0 else {
-            throw ToolError(.usage, "--bs \(blockBytes) is larger than the \(SizeText.human(subject.size)) to be measured")
+            throw ToolError(
+                .usage, "--bs \(blockBytes) is larger than the \(SizeText.human(subject.size)) to be measured")
         }
         let shared = Guarded(Shared(left: depth))
         let start = host.monotonicNs()
@@ -91,7 +96,9 @@ struct BenchLoad: Sendable {
         }
         while shared.wait(forNs: 200_000_000, until: { $0.left == 0 ? true : nil }) == nil {
             let elapsed = host.monotonicNs() - start
-            if meter.update(done: min(elapsed, nanoseconds), total: nanoseconds) { shared.withLock { $0.isOver = true } }
+            if meter.update(done: min(elapsed, nanoseconds), total: nanoseconds) {
+                shared.withLock { $0.isOver = true }
+            }
         }
         let elapsed = host.monotonicNs() - start
         let (result, failure) = shared.withLock { ($0.result, $0.failure) }
@@ -103,7 +110,8 @@ struct BenchLoad: Sendable {
     }
 
     private func work(
-        _ subject: any BenchSubject, _ host: any Host, _ shared: Guarded<Shared>, start: UInt64, blocks: UInt64, seed: UInt64
+        _ subject: any BenchSubject, _ host: any Host, _ shared: Guarded<Shared>, start: UInt64, blocks: UInt64,
+        seed: UInt64
     ) {
         var random = SplitMix(state: seed)
         var result = Result()

@@ -16,7 +16,8 @@ enum ContentCopy {
             guard source.size <= engine.size else {
                 throw ToolError(
                     .usage,
-                    "\(source.name) has \(SizeText.human(source.size)), \(target.path) only \(SizeText.human(engine.size)): resize it first")
+                    "\(source.name) has \(SizeText.human(source.size)), \(target.path) only \(SizeText.human(engine.size)): resize it first"
+                )
             }
             func clear(_ offset: UInt64, _ length: UInt64) throws(ToolError) {
                 if isEmpty || length == 0 { return }
@@ -73,7 +74,8 @@ enum ContentCopy {
     /// Tells blocks of zeros from data, whatever the source called them.
     private static func split(
         _ bytes: UnsafeRawBufferPointer, at offset: UInt64,
-        data: (UInt64, UnsafeRawBufferPointer) throws(ToolError) -> Void, hole: (UInt64, UInt64) throws(ToolError) -> Void
+        data: (UInt64, UnsafeRawBufferPointer) throws(ToolError) -> Void,
+        hole: (UInt64, UInt64) throws(ToolError) -> Void
     ) throws(ToolError) {
         func isZero(_ position: Int) -> Bool {
             UnsafeRawBufferPointer(rebasing: bytes[position..<min(bytes.count, position + blockSize)]).isZero

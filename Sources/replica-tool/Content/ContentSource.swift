@@ -41,7 +41,9 @@ final class SessionSource: ContentSource {
         let arguments: JSON = ["snapshot": JSON(snapshot), "offset": JSON(offset), "limit": JSON(extentsPerMessage)]
         _ = try session.call("map", arguments, progress: nil) { portion in
             for extent in portion["extents"]?.items ?? [] {
-                guard let start = extent["start"]?.count, let length = extent["length"]?.count, length > 0 else { continue }
+                guard let start = extent["start"]?.count, let length = extent["length"]?.count, length > 0 else {
+                    continue
+                }
                 let isData = extent["data"]?.flag ?? true
                 if let last = self.extents.last, last.isData == isData, last.start + last.length == start {
                     self.extents[self.extents.count - 1].length += length
@@ -51,7 +53,9 @@ final class SessionSource: ContentSource {
             }
             return false
         }
-        guard let found = known(offset) else { throw ToolError(.failed, "\(name): the map says nothing of byte \(offset)") }
+        guard let found = known(offset) else {
+            throw ToolError(.failed, "\(name): the map says nothing of byte \(offset)")
+        }
         return found
     }
 

@@ -15,9 +15,11 @@ enum ImageFile {
         if isDirectory(path) {
             if exists(path + "/volume.meta") {
                 throw ToolError(
-                    .unsupported, "\(printable(path)) is a Longhorn replica: this version imports raw and qcow2 files only")
+                    .unsupported,
+                    "\(printable(path)) is a Longhorn replica: this version imports raw and qcow2 files only")
             }
-            throw ToolError(.usage, "\(printable(path)) is a directory: give an image file, or 'create --from' for a volume")
+            throw ToolError(
+                .usage, "\(printable(path)) is a directory: give an image file, or 'create --from' for a volume")
         }
         let file = try RawFile.open(path, writable: false)
         switch try decide(format, file) {
@@ -38,7 +40,9 @@ enum ImageFile {
         try file.read(at: 0, into: head.bytes)
         guard !head.readable.elementsEqual([0x51, 0x46, 0x49, 0xFB]) else {
             throw ToolError(
-                .usage, "\(printable(file.path)) begins like a qcow2 image: say --format qcow2, or --format raw for its bytes as they are")
+                .usage,
+                "\(printable(file.path)) begins like a qcow2 image: say --format qcow2, or --format raw for its bytes as they are"
+            )
         }
         return .raw
     }
@@ -46,13 +50,16 @@ enum ImageFile {
     /// A raw copy of a qcow2 image, sparse, in a temporary file.
     private static func converted(_ path: String, _ context: Context) throws(ToolError) -> any ContentSource {
         try checkStandsAlone(path)
-        let temporary = temporaryPath(near: (getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp") + "/image", context)
+        let temporary = temporaryPath(
+            near: (getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp") + "/image", context)
         context.detail("converting \(path) to \(temporary)")
         let code = try ChildProcess.run(
             "qemu-img", ["convert", "-f", "qcow2", "-O", "raw", imageName(path), imageName(temporary)])
         guard code == 0 else {
             unlink(temporary)
-            throw ToolError(code == 130 ? .interrupted : .failed, "qemu-img could not convert \(printable(path)) (exit code \(code))")
+            throw ToolError(
+                code == 130 ? .interrupted : .failed,
+                "qemu-img could not convert \(printable(path)) (exit code \(code))")
         }
         do throws(ToolError) {
             return FileSource(try RawFile.open(temporary, writable: false), name: path, temporary: temporary)
@@ -64,17 +71,24 @@ enum ImageFile {
 
     /// An image that names other files could read any file of ours into the volume.
     private static func checkStandsAlone(_ path: String) throws(ToolError) {
-        let (code, bytes) = try ChildProcess.output("qemu-img", ["info", "-f", "qcow2", "--output=json", imageName(path)])
+        let (code, bytes) = try ChildProcess.output(
+            "qemu-img", ["info", "-f", "qcow2", "--output=json", imageName(path)])
         guard code == 0, let info = try? JSON(parsing: bytes, depthLimit: 16) else {
             throw ToolError(.unsupported, "\(printable(path)) is no qcow2 image that qemu-img can read")
         }
         for key in ["backing-filename", "full-backing-filename"] {
             if let other = info[key]?.text {
-                throw ToolError(.usage, "\(printable(path)) stands on the file \(printable(other)): make one image of both first, by 'qemu-img convert'")
+                throw ToolError(
+                    .usage,
+                    "\(printable(path)) stands on the file \(printable(other)): make one image of both first, by 'qemu-img convert'"
+                )
             }
         }
         if let other = info["format-specific"]?["data"]?["data-file"]?.text {
-            throw ToolError(.usage, "\(printable(path)) keeps its data in \(printable(other)): make one image of both first, by 'qemu-img convert'")
+            throw ToolError(
+                .usage,
+                "\(printable(path)) keeps its data in \(printable(other)): make one image of both first, by 'qemu-img convert'"
+            )
         }
     }
 
@@ -82,7 +96,9 @@ enum ImageFile {
     static func convertToQcow2(_ raw: String, _ target: String) throws(ToolError) {
         let code = try ChildProcess.run(
             "qemu-img", ["convert", "-f", "raw", "-O", "qcow2", imageName(raw), imageName(target)])
-        guard code == 0 else { throw ToolError(.failed, "qemu-img could not write \(printable(target)) (exit code \(code))") }
+        guard code == 0 else {
+            throw ToolError(.failed, "qemu-img could not write \(printable(target)) (exit code \(code))")
+        }
     }
 
     /// qemu-img takes words with a colon for protocols unless `file:` stands in front.

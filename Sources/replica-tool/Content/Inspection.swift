@@ -8,8 +8,10 @@ func inspectReplica(_ path: String, host: any Host) throws(ToolError) -> JSON {
     let inspection = Inspection(directory)
     let (slots, newest) = inspection.superSlots()
     var document: JSON = ["path": .string(path), "super": slots]
-    document = document.adding("chain", inspection.chain(newest)).adding("journal", JournalInspection.json(directory, newest))
-        .adding("layers", inspection.layers()).adding("files", inspection.files())
+    document = document.adding("chain", inspection.chain(newest)).adding(
+        "journal", JournalInspection.json(directory, newest)
+    )
+    .adding("layers", inspection.layers()).adding("files", inspection.files())
     return document
 }
 
@@ -52,7 +54,8 @@ private struct Inspection {
             "volume": .string(slot.volume.description), "replica": .string(slot.replica.description),
             "generation": .string(slot.generation.description), "volume_size": JSON(slot.volumeSize),
             "checkpoint_revision": JSON(slot.checkpointRevision), "flushed_revision": JSON(slot.flushedRevision),
-            "group_flushed_revision": JSON(slot.groupFlushedRevision), "history_hash": .string(slot.historyHash.description),
+            "group_flushed_revision": JSON(slot.groupFlushedRevision),
+            "history_hash": .string(slot.historyHash.description),
             "journal_size": JSON(slot.journalSize), "journal_tail": JSON(slot.tailOffset),
             "journal_sequence": JSON(slot.tailSequence), "head_layer": .string(slot.headLayer.description),
             "head_root": .string(hexadecimal(slot.headRoot)), "head_blocks": JSON(slot.headPresent),
@@ -142,7 +145,9 @@ private struct Inspection {
         do {
             let bytes = try layers.open(identifier + ".json", .readOnly).readAll(limit: FormatLimit.manifestBytes)
             let found = try LayerManifest(decoding: bytes)
-            manifest = ["state": "good", "snapshot": JSON(found.layer.snapshot?.name), "root": .string(found.layer.root)]
+            manifest = [
+                "state": "good", "snapshot": JSON(found.layer.snapshot?.name), "root": .string(found.layer.root),
+            ]
         } catch {
             manifest = ["state": .string(problem(error))]
         }
@@ -181,7 +186,9 @@ private struct Inspection {
         }
         return [
             "state": bad.isEmpty ? "good" : "some pages do not verify",
-            "good_pages": ["leaves": JSON(good[0]), "level_1": JSON(good[1]), "level_2": JSON(good[2]), "roots": JSON(good[3])],
+            "good_pages": [
+                "leaves": JSON(good[0]), "level_1": JSON(good[1]), "level_2": JSON(good[2]), "roots": JSON(good[3]),
+            ],
             "bad_pages_at": .array(bad), "read_bytes": JSON(read), "complete": .bool(read < Inspection.mapBytesLimit),
         ]
     }

@@ -9,7 +9,9 @@ enum JournalInspection {
 
     static func json(_ directory: any Directory, _ slot: SuperSlot?) -> JSON {
         guard let slot else { return ["state": "no super slot verifies, so its tail is unknown"] }
-        var document: JSON = ["size": JSON(slot.journalSize), "tail": JSON(slot.tailOffset), "tail_sequence": JSON(slot.tailSequence)]
+        var document: JSON = [
+            "size": JSON(slot.journalSize), "tail": JSON(slot.tailOffset), "tail_sequence": JSON(slot.tailSequence),
+        ]
         do {
             let file = try directory.open("journal", .readOnly)
             let scan = try Scan(file, slot)
@@ -68,7 +70,9 @@ enum JournalInspection {
                 do throws(FormatError) {
                     return ((try JournalBatch(decoding: copy), copy), "")
                 } catch {
-                    if start == 0 { problem = error.cause == .notThis ? "no batch follows" : "the next batch: \(error.what)" }
+                    if start == 0 {
+                        problem = error.cause == .notThis ? "no batch follows" : "the next batch: \(error.what)"
+                    }
                 }
             }
             return (nil, problem)
@@ -89,14 +93,17 @@ enum JournalInspection {
                 let offset = JournalBatch.headerBytes + index * JournalPiece.byteCount
                 guard let piece = try? JournalPiece(decoding: meta, at: offset) else { continue }
                 pieces.append([
-                    "revision": JSON(piece.revision), "operation": .string("\(piece.operation)"), "start": JSON(piece.block * blockSize64),
+                    "revision": JSON(piece.revision), "operation": .string("\(piece.operation)"),
+                    "start": JSON(piece.block * blockSize64),
                     "length": JSON(piece.count * blockSize64), "direct": .bool(piece.flags.contains(.direct)),
                 ])
             }
             shown.append([
-                "sequence": JSON(batch.sequence), "offset": JSON(batch.ringOffset), "first_revision": JSON(batch.firstRevision),
+                "sequence": JSON(batch.sequence), "offset": JSON(batch.ringOffset),
+                "first_revision": JSON(batch.firstRevision),
                 "last_revision": JSON(batch.lastRevision), "flushed_revision": JSON(batch.flushedRevision),
-                "records": JSON(batch.pieceCount), "payload_blocks": JSON(batch.payloadBlocks), "first_records": .array(pieces),
+                "records": JSON(batch.pieceCount), "payload_blocks": JSON(batch.payloadBlocks),
+                "first_records": .array(pieces),
             ])
         }
     }

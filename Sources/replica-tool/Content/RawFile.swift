@@ -22,7 +22,9 @@ final class RawFile: Sendable {
         let descriptor = Glibc.open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
         guard descriptor >= 0 else {
             let code = errno
-            throw ToolError(code == ENOENT ? .notFound : .failed, "cannot open \(printable(path)): \(errorText(code)); check the path")
+            throw ToolError(
+                code == ENOENT ? .notFound : .failed,
+                "cannot open \(printable(path)): \(errorText(code)); check the path")
         }
         var info = stat()
         guard fstat(descriptor, &info) == 0, [S_IFREG, S_IFBLK].contains(info.st_mode & S_IFMT) else {
@@ -42,7 +44,8 @@ final class RawFile: Sendable {
     func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(ToolError) {
         var done = 0
         while done < buffer.count {
-            let got = pread(descriptor, buffer.baseAddress.map { $0 + done }, buffer.count - done, off_t(offset) + off_t(done))
+            let got = pread(
+                descriptor, buffer.baseAddress.map { $0 + done }, buffer.count - done, off_t(offset) + off_t(done))
             if got < 0 {
                 if errno == EINTR { continue }
                 throw failed("read")
@@ -57,7 +60,8 @@ final class RawFile: Sendable {
     func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(ToolError) {
         var done = 0
         while done < bytes.count {
-            let wrote = pwrite(descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset) + off_t(done))
+            let wrote = pwrite(
+                descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset) + off_t(done))
             if wrote < 0 {
                 if errno == EINTR { continue }
                 throw failed("write")

@@ -36,7 +36,8 @@ enum DaemonLauncher {
         }
         var ended: Int32 = 0
         waitpid(process, &ended, 0)
-        let said = String(decoding: readAll(errors.read), as: UTF8.self).split(separator: "\n").last.map { ": \($0)" } ?? ""
+        let said =
+            String(decoding: readAll(errors.read), as: UTF8.self).split(separator: "\n").last.map { ": \($0)" } ?? ""
         throw ToolError(.failed, "the daemon ended before the volume could be used (status \(ended))\(said)")
     }
 

@@ -42,7 +42,8 @@ struct DaemonLog: LogHandler {
         }
         let descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0o600)
         guard descriptor >= 0 else {
-            throw ToolError(.failed, "cannot write the log \(path): \(errorText(errno)); choose another with --log FILE")
+            throw ToolError(
+                .failed, "cannot write the log \(path): \(errorText(errno)); choose another with --log FILE")
         }
         return descriptor
     }

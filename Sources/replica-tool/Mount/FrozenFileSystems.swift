@@ -59,6 +59,7 @@ final class FrozenFileSystems: Sendable {
         }
         var seen: Set<String> = []
         // One mount of each device is enough: the freeze belongs to the file system.
-        return MountEntry.all().filter { devices.contains($0.device) && seen.insert($0.device).inserted }.map(\.mountpoint)
+        return MountEntry.all().filter { devices.contains($0.device) && seen.insert($0.device).inserted }.map(
+            \.mountpoint)
     }
 }

@@ -110,7 +110,9 @@ private final class ViewImage: MountedImage {
         try mounting { () throws(StoreError) in try view.read(at: offset, into: buffer) }
     }
     func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64, durable: Bool) throws(MountError) { throw refused }
-    func empty(at offset: UInt64, length: UInt64, _ how: MountedEmptying, durable: Bool) throws(MountError) { throw refused }
+    func empty(at offset: UInt64, length: UInt64, _ how: MountedEmptying, durable: Bool) throws(MountError) {
+        throw refused
+    }
     func reserve(at offset: UInt64, length: UInt64) throws(MountError) { throw refused }
     func flush() throws(MountError) {}
     func nextData(from offset: UInt64) throws(MountError) -> UInt64? {

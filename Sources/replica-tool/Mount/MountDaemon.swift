@@ -103,9 +103,11 @@ final class MountDaemon: MountControl {
     }
 
     private func attach(_ engine: Engine) throws(ToolError) -> FuseMount {
-        let adapter = try MountAdapter(engine: engine, snapshot: options.snapshot, path: target.path, service: description)
+        let adapter = try MountAdapter(
+            engine: engine, snapshot: options.snapshot, path: target.path, service: description)
         var mountOptions = MountOptions(
-            sourceName: target.path, owner: geteuid(), group: getegid(), coreCount: sysconf(Int32(_SC_NPROCESSORS_ONLN)),
+            sourceName: target.path, owner: geteuid(), group: getegid(),
+            coreCount: sysconf(Int32(_SC_NPROCESSORS_ONLN)),
             now: { [host] in
                 let time = host.wallClock()
                 return time.seconds * 1_000_000_000 + Int64(time.nanoseconds)
@@ -170,7 +172,9 @@ final class MountDaemon: MountControl {
     private func writePidFile() throws(ToolError) {
         guard let path = options.pidFile else { return }
         let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0o644)
-        guard descriptor >= 0 else { throw ToolError(.failed, "cannot write the pid file \(path): \(errorText(errno))") }
+        guard descriptor >= 0 else {
+            throw ToolError(.failed, "cannot write the pid file \(path): \(errorText(errno))")
+        }
         defer { close(descriptor) }
         let text = Array("\(getpid())\n".utf8)
         guard write(descriptor, text, text.count) == text.count else {

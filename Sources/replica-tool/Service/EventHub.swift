@@ -72,8 +72,10 @@ extension VolumeConversation {
         let volume = engine.identifier.description
         let existing =
             [
-                EventHub.json("exists", "volume", volume, ["state": .string(state), "size": JSON(engine.size)], at: now),
-                EventHub.json("exists", "replica", engine.replicaIdentifier.description, ["state": .string(state)], at: now),
+                EventHub.json(
+                    "exists", "volume", volume, ["state": .string(state), "size": JSON(engine.size)], at: now),
+                EventHub.json(
+                    "exists", "replica", engine.replicaIdentifier.description, ["state": .string(state)], at: now),
             ]
             + engine.snapshots().map {
                 EventHub.json("exists", "snapshot", $0.name, ["revision": JSON($0.revision)], at: now)
@@ -94,7 +96,8 @@ extension VolumeConversation {
             work = status.work
             let change = EventHub.json(
                 "change", "volume", volume,
-                ["state": .string(state), "cause": JSON(status.cause), "work": JSON(work)], at: service.host.wallClock())
+                ["state": .string(state), "cause": JSON(status.cause), "work": JSON(work)], at: service.host.wallClock()
+            )
             if channel.event(change) { break }
         }
         return [:]

@@ -54,7 +54,8 @@ extension VolumeConversation {
         if service.mount != nil, !arguments.flag("online") {
             throw ToolError(
                 .inUse,
-                "\(service.target.path) is mounted: its content would change below its users; unmount it, or add --online")
+                "\(service.target.path) is mounted: its content would change below its users; unmount it, or add --online"
+            )
         }
         var keep: String?
         if !arguments.flag("discard_head") {

@@ -20,17 +20,20 @@ struct Target: Sendable {
     let logPath: String
     /// What is worth telling a person about how it was found.
     var remark: String?
+    private let host: any Host
 
     /// - Throws: `notFound`, or `unsupported` for what is neither.
     init(_ given: String, host: any Host) throws(ToolError) {
         guard exists(given) else {
-            throw ToolError(.notFound, "\(printable(given)): no such volume or replica; check the path, or see 'replica-tool list'")
+            throw ToolError(
+                .notFound, "\(printable(given)): no such volume or replica; check the path, or see 'replica-tool list'")
         }
         guard isDirectory(given) else {
             throw ToolError(.unsupported, "\(printable(given)) is a file: a volume or a replica is a directory")
         }
         guard access(given, R_OK | X_OK) == 0 else {
-            throw ToolError(.failed, "cannot open \(printable(given)): \(errorText(errno)); run it as the owner of the volume")
+            throw ToolError(
+                .failed, "cannot open \(printable(given)): \(errorText(errno)); run it as the owner of the volume")
         }
         let path = absolutePath(given)
         if exists(path + "/" + VolumeDirectory.recordName) {
@@ -38,30 +41,32 @@ struct Target: Sendable {
         } else if exists(path + "/super") {
             self.init(replicaAt: path, host: host)
         } else if exists(path + "/" + VolumeDirectory.firstReplicaName + "/super") {
-            self.init(volumeAt: path, record: nil, remark: "\(path) has lost its \(VolumeDirectory.recordName)")
+            self.init(volumeAt: path, record: nil, remark: "\(path) has lost its \(VolumeDirectory.recordName)", host)
         } else if exists(path + "/volume.meta") {
             throw ToolError(
                 .unsupported, "\(printable(given)) is a Longhorn replica: this version reads its own format only")
         } else {
             throw ToolError(
                 .unsupported,
-                "\(printable(given)) is neither a volume nor a replica: it holds no \(VolumeDirectory.recordName) and no super")
+                "\(printable(given)) is neither a volume nor a replica: it holds no \(VolumeDirectory.recordName) and no super"
+            )
         }
     }
 
     private init(volumeAt path: String, host: any Host) throws(ToolError) {
         do throws(StoreError) {
-            self.init(volumeAt: path, record: try VolumeDirectory(path: path, host: host), remark: nil)
+            self.init(volumeAt: path, record: try VolumeDirectory(path: path, host: host), remark: nil, host)
         } catch {
             // A record that cannot be read is as good as none, as long as the replica is where it always is.
             guard case .damagedMetadata = error, exists(path + "/" + VolumeDirectory.firstReplicaName + "/super") else {
                 throw ToolError(error, "cannot open \(path)")
             }
-            self.init(volumeAt: path, record: nil, remark: "\(error); the replica inside is used")
+            self.init(volumeAt: path, record: nil, remark: "\(error); the replica inside is used", host)
         }
     }
 
-    private init(volumeAt path: String, record: VolumeDirectory?, remark: String?) {
+    private init(volumeAt path: String, record: VolumeDirectory?, remark: String?, _ host: any Host) {
+        self.host = host
         kind = .volume
         self.path = path
         replicaPath = record?.replicaPath ?? path + "/" + VolumeDirectory.firstReplicaName
@@ -74,12 +79,14 @@ struct Target: Sendable {
 
     private init(replicaAt path: String, host: any Host) {
         let (above, name) = split(path)
+        self.host = host
         kind = .replica
         self.path = path
         replicaPath = path
         // A replica of a volume is served by the volume's daemon.
         let owner = try? VolumeDirectory(path: above, host: host)
-        let isOwned = owner?.record.replicas.contains(name) ?? (name == VolumeDirectory.firstReplicaName && owner != nil)
+        let isOwned =
+            owner?.record.replicas.contains(name) ?? (name == VolumeDirectory.firstReplicaName && owner != nil)
         volume = isOwned ? owner : nil
         socketDirectory = above
         socketName = isOwned ? "control.sock" : "\(name).control.sock"
@@ -90,7 +97,7 @@ struct Target: Sendable {
     /// The daemon that serves it, if one does.
     func served() throws(ToolError) -> RemoteSession? {
         do {
-            return RemoteSession(self, try ControlClient(directory: socketDirectory, name: socketName))
+            return RemoteSession(self, try ControlClient(directory: socketDirectory, name: socketName, host: host))
         } catch {
             if error.code == ENOENT || error.code == ECONNREFUSED { return nil }
             throw ToolError(error, "cannot reach the daemon of \(path)")

@@ -126,13 +126,15 @@ final class VolumeConversation: ControlConversation {
         if size < before, !arguments.flag("shrink") {
             throw ToolError(
                 .usage,
-                "\(SizeText.human(size)) is less than the volume's \(SizeText.human(before)): add --shrink to cut it off")
+                "\(SizeText.human(size)) is less than the volume's \(SizeText.human(before)): add --shrink to cut it off"
+            )
         }
         try during("cannot resize \(service.target.path)") { () throws(StoreError) in try engine.resize(to: size) }
         let remark = noteSize()
         service.events.publish("change", "volume", engine.identifier.description, ["size": JSON(engine.size)])
         service.mount?.sizeChanged()
-        let file = (service.mount?.needsTruncateAfterResize ?? false) ? service.mount.map { $0.mountpoint + "/volume" } : nil
+        let file =
+            (service.mount?.needsTruncateAfterResize ?? false) ? service.mount.map { $0.mountpoint + "/volume" } : nil
         return ["old_size": JSON(before), "size": JSON(engine.size), "remark": JSON(remark), "truncate": JSON(file)]
     }
 
@@ -259,7 +261,9 @@ struct Arguments {
         return value
     }
     func count(_ name: String) throws(ToolError) -> UInt64 {
-        guard let value = json[name]?.count else { throw ToolError(.usage, "\(printable(verb)): no '\(name)' is given") }
+        guard let value = json[name]?.count else {
+            throw ToolError(.usage, "\(printable(verb)): no '\(name)' is given")
+        }
         return value
     }
     /// A snapshot's name that keeps the rule.
