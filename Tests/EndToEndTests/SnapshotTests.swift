@@ -102,21 +102,27 @@ extension EndToEnd {
                 var random = Random(seed: seed)
                 var size = 4 << 20
                 let volume = try Volume(in: scratch, size: "4M")
-                var sums: [(name: String, sum: String, size: Int)] = []
+                // A flat copy of each snapshot, as its bytes were when it was taken.
+                var taken: [(name: String, copy: String, size: Int)] = []
                 var names = 0
                 func newName() -> String {
                     names += 1
                     return "snap.\(names)"
                 }
+                func flatCopy(_ path: String) throws -> String {
+                    let copy = scratch.newPath("copy")
+                    try scratch.must("cp", path, copy)
+                    return copy
+                }
                 func compareAll(_ when: String) throws {
-                    for snapshot in sums {
+                    for snapshot in taken {
                         let path = volume.snapshotFile(snapshot.name)
-                        try scratch.expectSum(path, snapshot.sum, "\(snapshot.name) \(when)")
+                        try scratch.expectSame(path, snapshot.copy, "\(snapshot.name) \(when)")
                         #expect(try UserFile(path, O_RDONLY).size == snapshot.size)
                     }
                     let listed = try scratch.must("ls", volume.mountPoint + "/snapshots").split(separator: "\n").map(
                         String.init)
-                    #expect(Set(listed) == Set(sums.map(\.name)), "\(when)")
+                    #expect(Set(listed) == Set(taken.map(\.name)), "\(when)")
                 }
                 func write(_ file: UserFile) throws {
                     for _ in 0..<30 {
@@ -136,11 +142,11 @@ extension EndToEnd {
                     do { try write(try UserFile(volume.file)) }
                     let name = newName()
                     try volume.snapshot(name)
-                    sums.append((name, try scratch.sum(volume.file), size))
+                    taken.append((name, try flatCopy(volume.file), size))
                     do { try write(try UserFile(volume.file)) }
                     switch round % 7 {
                     case 1, 4:
-                        let gone = sums.remove(at: random.below(sums.count))
+                        let gone = taken.remove(at: random.below(taken.count))
                         let live = try scratch.sum(volume.file)
                         try volume.deleteSnapshot(gone.name)
                         try scratch.expectSum(volume.file, live, "the volume, after \(gone.name) was deleted")
@@ -150,20 +156,20 @@ extension EndToEnd {
                         #expect(try UserFile(volume.file).size == size)
                     case 3:
                         try volume.unmount()
-                        let target = sums[random.below(sums.count)]
+                        let target = taken[random.below(taken.count)]
                         let before = try volume.tool(["snapshot", "list", volume.path, "--json"])
                         try volume.tool(["snapshot", "revert", "\(volume.path)@\(target.name)", "--yes"])
                         try volume.mount()
                         size = target.size
-                        try scratch.expectSum(volume.file, target.sum, "the volume, reverted to \(target.name)")
+                        try scratch.expectSame(volume.file, target.copy, "the volume, reverted to \(target.name)")
                         // The old head is kept as one more snapshot; it is under this test from here on.
                         let listed = try scratch.must("ls", volume.mountPoint + "/snapshots").split(separator: "\n")
                             .map(String.init)
-                        let kept = Set(listed).subtracting(sums.map(\.name))
+                        let kept = Set(listed).subtracting(taken.map(\.name))
                         #expect(kept.count == 1, "\(kept), before: \(before)")
                         for name in kept {
                             let path = volume.snapshotFile(name)
-                            sums.append((name, try scratch.sum(path), try UserFile(path, O_RDONLY).size))
+                            taken.append((name, try flatCopy(path), try UserFile(path, O_RDONLY).size))
                         }
                     case 5: try volume.killDaemon(); try volume.mount()
                     case 6: try volume.unmount(); try volume.mount()

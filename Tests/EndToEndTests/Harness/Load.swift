@@ -33,18 +33,22 @@ extension Scratch {
     }
 
     /// What is wrong with `file` by the log of `writeSlots`; nil when nothing is.
-    func checkSlots(_ file: String, log: String) throws -> String? {
+    /// - Parameter pages: whether the write under way at a kill may be there up to the edge of a page. Through its page
+    ///   cache the kernel sends a write in several requests; each is whole or not there, as a write with O_DIRECT is.
+    func checkSlots(_ file: String, log: String, pages: Bool) throws -> String? {
         let path = newPath("log")
         try log.write(toFile: path, atomically: false, encoding: .utf8)
-        let said = try run("sh", "-c", "python3 \"$1\" check \"$2\" < \"$3\"", "sh", Self.writer, file, path)
+        let said = try run(
+            "sh", "-c", "python3 \"$1\" check \"$2\" $4 < \"$3\"", "sh", Self.writer, file, path, pages ? "pages" : "")
         return said.succeeded ? nil : said.description
     }
 
     /// Expects of `file` what the log of `writeSlots` says.
     func expectSlots(
-        _ file: String, log: String, _ comment: Comment? = nil, sourceLocation: SourceLocation = #_sourceLocation
+        _ file: String, log: String, pages: Bool, _ comment: Comment? = nil,
+        sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
-        let wrong = try checkSlots(file, log: log)
+        let wrong = try checkSlots(file, log: log, pages: pages)
         #expect(wrong == nil, comment, sourceLocation: sourceLocation)
     }
 

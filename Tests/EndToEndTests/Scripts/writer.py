@@ -2,7 +2,9 @@
 
 writer.py files FOLDER COUNT [PID]     files, each with fsync; prints `name sha256` after the fsync of it and its folder
 writer.py slots FILE COUNT [PID]       4 threads, each in its quarter of FILE; prints `thread number` after each pwrite
-writer.py check FILE < LOG             whether FILE holds what the log of `slots` says; exits 1 and says where not
+writer.py check FILE [pages] < LOG     whether FILE holds what the log of `slots` says; exits 1 and says where not.
+                                       With `pages`, the write under way may be there up to a page's edge: through its
+                                       page cache the kernel sends a write in pieces
 
 After COUNT acknowledgements the process PID is killed with SIGKILL while the other threads go on; without PID the load
 ends there. An error ends the load: after the kill every call fails.
@@ -79,7 +81,16 @@ def slots(path, thread, count, pid):
         pass
 
 
-def check(path, log):
+def difference(found, expected, offset, data):
+    """Where `found` is not what the last write, at `offset`, should have left, in blocks; and whether that is a part of it."""
+    wrong = [index for index in range(len(found)) if found[index] != expected[index]]
+    blocks = sorted({index // 4096 for index in wrong})
+    inside = all(offset <= index < offset + len(data) for index in wrong)
+    return (f"{len(wrong)} bytes in blocks {blocks[:8]}... of {len(blocks)}, first {wrong[0]}, "
+            + ("all inside" if inside else "not only inside") + f" the write under way, {offset}+{len(data)}")
+
+
+def check(path, log, in_pages):
     """The newest acknowledged write of each thread is n: its quarter holds writes 0...n, or 0...n+1 as a whole."""
     newest = [-1] * THREADS
     for line in log:
@@ -101,11 +112,14 @@ def check(path, log):
                 continue
             offset, data = slot_write(size, thread, newest[thread] + 1)
             offset -= thread * quarter
+            before = bytes(expected)
             expected[offset:offset + len(data)] = data
             if found == bytes(expected):
                 continue
-            place = next(index for index in range(quarter) if found[index:index + 1] != expected[index:index + 1])
-            print(f"thread {thread}, acknowledged up to {newest[thread]}: byte {thread * quarter + place} is wrong")
+            cut = next(index for index in range(quarter) if found[index] != expected[index])
+            if in_pages and cut % 4096 == 0 and found == bytes(expected[:cut]) + before[cut:]:
+                continue
+            print(f"thread {thread}, acknowledged up to {newest[thread]}: {difference(found, expected, offset, data)}")
             bad = True
     print("newest", *newest)
     return 1 if bad else 0
@@ -114,7 +128,7 @@ def check(path, log):
 def main():
     mode, path = sys.argv[1:3]
     if mode == "check":
-        return check(path, sys.stdin)
+        return check(path, sys.stdin, sys.argv[3:] == ["pages"])
     count = int(sys.argv[3])
     pid = int(sys.argv[4]) if len(sys.argv) > 4 else 0
     work = {"files": files, "slots": slots}[mode]
