@@ -121,9 +121,9 @@ public struct JournalBatch: Sendable, Hashable {
         let copy = Self.copyOffset(metaBytes)
         let total = Self.metaBlocks(metaBytes) * blockSize
         guard let base = meta.baseAddress else { return }
-        (base + metaBytes).initializeMemory(as: UInt8.self, repeating: 0, count: copy - metaBytes)
+        UnsafeMutableRawBufferPointer(start: base + metaBytes, count: copy - metaBytes).zero()
         (base + copy).copyMemory(from: base, byteCount: metaBytes)
-        (base + copy + metaBytes).initializeMemory(as: UInt8.self, repeating: 0, count: total - copy - metaBytes)
+        UnsafeMutableRawBufferPointer(start: base + copy + metaBytes, count: total - copy - metaBytes).zero()
     }
 
     /// Reads and verifies metadata that starts at the beginning of `meta` (which may be longer).

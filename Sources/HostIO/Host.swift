@@ -132,9 +132,7 @@ extension File {
             if got == 0 { break }
             done += got
         }
-        if done < buffer.count, let base = buffer.baseAddress {
-            (base + done).initializeMemory(as: UInt8.self, repeating: 0, count: buffer.count - done)
-        }
+        if done < buffer.count { UnsafeMutableRawBufferPointer(rebasing: buffer[done...]).zero() }
     }
 
     /// The whole file, which must not be larger than `limit` bytes: EFBIG otherwise.

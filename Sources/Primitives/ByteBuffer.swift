@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// Page-aligned raw memory of a fixed size, zeroed at first.
 ///
 /// The owner shares it by reference; whoever holds it alone may write it. Aligned to 4096 bytes, as O_DIRECT wants.
@@ -8,7 +10,7 @@ public final class ByteBuffer: @unchecked Sendable {
     public init(count: Int) {
         invariant(count >= 0, "a buffer of \(count) bytes")
         base = UnsafeMutableRawPointer.allocate(byteCount: max(count, 1), alignment: 4096)
-        base.initializeMemory(as: UInt8.self, repeating: 0, count: max(count, 1))
+        memset(base, 0, max(count, 1))
         self.count = count
     }
 
@@ -18,7 +20,7 @@ public final class ByteBuffer: @unchecked Sendable {
     public var readable: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
 
     /// Sets every byte to 0.
-    public func zero() { base.initializeMemory(as: UInt8.self, repeating: 0, count: count) }
+    public func zero() { memset(base, 0, count) }
 
     /// The `count` bytes from `offset`.
     public func part(_ offset: Int, _ count: Int) -> UnsafeMutableRawBufferPointer {
@@ -79,4 +81,14 @@ extension UnsafeMutableRawBufferPointer {
         store(value.high, at: offset)
         store(value.low, at: offset + 8)
     }
+
+    /// Sets every byte to 0.
+    @inline(__always)
+    public func zero() {
+        if let base = baseAddress { zeroBytes(base, count) }
+    }
 }
+
+/// memset(3). A generic initialization of raw memory goes byte by byte in builds that are not optimized.
+@usableFromInline
+func zeroBytes(_ base: UnsafeMutableRawPointer, _ count: Int) { memset(base, 0, count) }

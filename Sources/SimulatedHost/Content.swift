@@ -137,7 +137,9 @@ struct Content: Sendable {
                     target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[inside..<(inside + part)]))
                 }
             } else {
-                target.initializeMemory(as: UInt8.self, repeating: 0)
+                zeroPage.withUnsafeBytes {
+                    target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[0..<part]))
+                }
             }
             done += part
         }

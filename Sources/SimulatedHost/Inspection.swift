@@ -11,10 +11,12 @@ public struct FileImage: Sendable, Hashable {
 
 extension SimulatedHost {
     /// Every file and directory under `path`, by path; a directory has no image.
-    public func images(under path: String = "/") -> [String: FileImage?] {
+    /// - Parameter excluded: left out, with everything in it.
+    public func images(under path: String = "/", except excluded: String? = nil) -> [String: FileImage?] {
         let disk = machine.withLock { $0.disk }
         var found: [String: FileImage?] = [:]
         func visit(_ entry: Entry, _ path: String) {
+            if path == excluded { return }
             switch entry {
             case .file(let number): found[path] = .some(disk.files[number].current.image())
             case .directory(let number):

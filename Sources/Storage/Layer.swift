@@ -9,11 +9,26 @@ final class LayerFiles: Sendable {
     let image: any File
     /// The checksum map.
     let sums: any File
+    /// Whether second copies of map pages may be written and not durable: true for files of an earlier life.
+    private let hasLooseCopies = Guarded(true)
 
     init(identifier: Identifier, image: any File, sums: any File) {
         self.identifier = identifier
         self.image = image
         self.sums = sums
+    }
+
+    /// Second copies of map pages were written without a flush.
+    func loosenCopies() { hasLooseCopies.withLock { $0 = true } }
+
+    /// Makes second copies durable before a slot is written again.
+    ///
+    /// Which slot holds a page is read from the file, and memory shows both copies. If only one of them is durable and
+    /// the new version of the page goes over that one, a power cut leaves neither.
+    func settleCopies() throws(IOError) {
+        if !hasLooseCopies.withLock({ $0 }) { return }
+        try sums.syncData()
+        hasLooseCopies.withLock { $0 = false }
     }
 
     static func imageName(_ identifier: Identifier) -> String { "\(identifier).img" }

@@ -4,6 +4,7 @@ internal import Primitives
 
 /// Writes changed pages of one layer's map beside the valid ones, and gives the root of the new tree.
 ///
+/// 0. Second copies that an earlier `mirror` wrote are made durable: each page may stand in both slots from here on.
 /// 1. `put` writes each changed leaf into a slot that the committed tree does not use. A crash leaves the old tree.
 /// 2. `finish` writes the pages above, up to the root. A crash leaves the old tree.
 /// 3. The caller makes the file durable and commits the root elsewhere. A crash after that leaves the new tree.
@@ -37,7 +38,11 @@ struct MapWriter {
 
     /// Writes leaf `index`. Leaves come by rising index.
     mutating func put(_ index: UInt64, _ page: MapPage) throws(IOError) {
-        if let last = changes.last { invariant(last.index < index, "leaf \(index) behind leaf \(last.index)") }
+        if let last = changes.last {
+            invariant(last.index < index, "leaf \(index) behind leaf \(last.index)")
+        } else {
+            try layer.files.settleCopies()
+        }
         let hash = try write(level: 0, index: index, page)
         changes.append(Change(index: index, hash: hash))
     }
@@ -103,6 +108,7 @@ struct MapWriter {
     /// each page stands once already.
     mutating func mirror() {
         let file = layer.files.sums
+        layer.files.loosenCopies()
         for item in written {
             let first = MapGeometry.offset(level: Int(item.level), index: item.index, slot: 0)
             do throws(IOError) {

@@ -176,7 +176,7 @@ extension Replica {
             let target = bytes + position * blockSize
             if place.isNowhere {
                 while position + length < count && context.places[position + length].isNowhere { length += 1 }
-                target.initializeMemory(as: UInt8.self, repeating: 0, count: length * blockSize)
+                UnsafeMutableRawBufferPointer(start: target, count: length * blockSize).zero()
                 for index in 0..<length { context.isBad[position + index] = false }
                 position += length
                 continue

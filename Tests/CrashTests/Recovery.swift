@@ -29,7 +29,7 @@ struct Recovery {
     }
 
     private static func outsideImages(_ host: SimulatedHost) -> [String: FileImage?] {
-        host.images().filter { !$0.key.hasPrefix(Client.path) }
+        host.images(except: Client.path)
     }
 
     /// Opens and compares content, snapshots and report with the oracle.
@@ -83,8 +83,11 @@ struct Recovery {
         return found
     }
 
+    /// A power cut leaves no damage. A second copy of a map page or a manifest may be older: a remark.
     static func verify(_ engine: Engine) throws {
-        let findings = try engine.verify(quick: false, rate: nil, progress: nil).findings
+        let findings = try engine.verify(quick: false, rate: nil, progress: nil).findings.filter {
+            $0.isDamage || ($0.kind != "map" && $0.kind != "manifest")
+        }
         if findings.isEmpty { return }
         throw Violation("verify finds \(findings.map { "\($0.kind) \($0.path): \($0.message)" })")
     }
