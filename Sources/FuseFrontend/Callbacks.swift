@@ -1,7 +1,6 @@
 internal import CFuse3
 internal import Glibc
 internal import Primitives
-internal import Synchronization
 
 /// libfuse's table of operations. The closures are formed in a nonisolated function, so that they run on any thread.
 ///
@@ -100,7 +99,6 @@ private func addRefusals(_ table: inout fuse_lowlevel_ops) {
 extension Server {
     /// Chooses what the kernel and this server do for each other (FUSE_INIT).
     func negotiate(_ connection: inout fuse_conn_info) {
-        kernelMinor.store(connection.proto_minor, ordering: .relaxed)
         connection.max_write = UInt32(MessageBuffer.payloadLimit)
         connection.max_readahead = UInt32(MessageBuffer.payloadLimit)
         // Requests of libaio, io_uring and read-ahead that are under way at once; the kernel's own choice is 12.

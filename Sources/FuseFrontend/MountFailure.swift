@@ -21,10 +21,12 @@ public enum MountFailure: Error, Sendable, Hashable, CustomStringConvertible {
 
     public var description: String {
         switch self {
-        case .noFuseDevice(let code): "/dev/fuse: \(text(code)); load the module `fuse`, or give the container the device"
+        case .noFuseDevice(let code):
+            "/dev/fuse: \(text(code)); load the module `fuse`, or give the container the device"
         case .mountPointMissing(let path): "\(path): the mount point does not exist; create the directory first"
         case .notADirectory(let path): "\(path): the mount point is not a directory"
-        case .notEmpty(let path): "\(path): the mount point holds files, which a mount would hide; use -o nonempty to mount there all the same"
+        case .notEmpty(let path):
+            "\(path): the mount point holds files, which a mount would hide; use -o nonempty to mount there all the same"
         case .deadMount(let path): "\(path): the process that served the mount here has died; unmount it first"
         case .busy(let path): "\(path): in use"
         case .permissionDenied(let path, let code): "\(path): \(text(code))"

@@ -18,7 +18,8 @@ struct MountTableEntry: Hashable {
         text.split(separator: UInt8(ascii: "\n")).compactMap { line in
             let fields = line.split(separator: UInt8(ascii: " "))
             // Optional fields lie between the sixth and a lone hyphen; the type comes right behind that.
-            guard fields.count > 6, let hyphen = fields.indices.dropFirst(6).first(where: { fields[$0].elementsEqual("-".utf8) }),
+            guard fields.count > 6,
+                let hyphen = fields.indices.dropFirst(6).first(where: { fields[$0].elementsEqual("-".utf8) }),
                 hyphen + 1 < fields.count
             else { return nil }
             return MountTableEntry(

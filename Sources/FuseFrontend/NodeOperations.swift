@@ -59,7 +59,9 @@ extension Server {
             }
             let now = try attributes(of: node)
             // What is as asked already is granted: cp -p and tar set modes that are often the same.
-            if which & FUSE_SET_ATTR_MODE != 0, wanted.st_mode & 0o7777 != now.st_mode & 0o7777 { throw MountError(errno: EPERM) }
+            if which & FUSE_SET_ATTR_MODE != 0, wanted.st_mode & 0o7777 != now.st_mode & 0o7777 {
+                throw MountError(errno: EPERM)
+            }
             if which & FUSE_SET_ATTR_UID != 0, wanted.st_uid != now.st_uid { throw MountError(errno: EPERM) }
             if which & FUSE_SET_ATTR_GID != 0, wanted.st_gid != now.st_gid { throw MountError(errno: EPERM) }
             if node == Node.volume, which & FUSE_SET_ATTR_MTIME != 0 {
@@ -89,10 +91,8 @@ extension Server {
                 // Its size is given as 0, like that of files in /proc; direct I/O reads on to the text's end.
                 answer = UInt32(FOPEN_DIRECT_IO)
             default:
-                guard let entry = nodes.entry(of: node) else { throw MountError(errno: ESTALE) }
                 if isWritable { throw MountError(errno: EROFS) }
-                if !entry.isListed { throw MountError(errno: ENOENT) }
-                content = .image(try volume.openSnapshot(named: entry.snapshot.name))
+                content = .image(try nodes.open(node))
             }
             let file = OpenFile(
                 content: content, node: node, isWritable: isWritable, isDurable: flags & O_DSYNC != 0)
@@ -190,7 +190,7 @@ extension Server {
 
 /// O_DIRECT, which Glibc shows under _GNU_SOURCE alone and which differs between processors.
 #if arch(arm64)
-private let openDirect: Int32 = 0o200000
+    private let openDirect: Int32 = 0o200000
 #else
-private let openDirect: Int32 = 0o40000
+    private let openDirect: Int32 = 0o40000
 #endif

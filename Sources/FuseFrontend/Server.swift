@@ -18,8 +18,6 @@ final class Server: Sendable {
     /// When the volume's content last changed, in nanoseconds since 1970.
     private let modifiedNs: Atomic<Int64>
     private let truncations = Guarded(TruncatingOpens())
-    /// The protocol's minor version that the kernel speaks; 0 before the handshake.
-    let kernelMinor = Atomic<UInt32>(0)
     private let mountedNs: Int64
 
     init(volume: any MountedVolume, options: MountOptions) {
@@ -61,8 +59,10 @@ final class Server: Sendable {
 
     func attributes(of node: UInt64) throws(MountError) -> stat {
         switch node {
-        case Node.root, Node.snapshots, Node.state: return attributes(node, mode: S_IFDIR | 0o555, size: 0, allocated: 0, mountedNs)
-        case Node.status, Node.stats: return attributes(node, mode: S_IFREG | 0o444, size: 0, allocated: 0, options.now())
+        case Node.root, Node.snapshots, Node.state:
+            return attributes(node, mode: S_IFDIR | 0o555, size: 0, allocated: 0, mountedNs)
+        case Node.status, Node.stats:
+            return attributes(node, mode: S_IFREG | 0o444, size: 0, allocated: 0, options.now())
         case Node.volume:
             let mode: mode_t = options.isReadOnly ? 0o400 : 0o600
             // Archivers take a file of no blocks for one large hole. Where the kernel gathers writes it may hold pages

@@ -40,7 +40,8 @@ final class Session: @unchecked Sendable {
         if code == 0, Self.shakeHands(pointer, descriptor) { return }
         try? unmountFileSystem(at: mountPoint, device: device, lazily: true)
         fuse_session_destroy(pointer)
-        throw .refused(path: mountPoint, reason: "the kernel and libfuse do not agree on a protocol: \(LibfuseLog.take())")
+        throw .refused(
+            path: mountPoint, reason: "the kernel and libfuse do not agree on a protocol: \(LibfuseLog.take())")
     }
 
     /// Frees the session and closes its descriptor, which ends the connection when it is the last one.
@@ -58,7 +59,8 @@ final class Session: @unchecked Sendable {
             var arguments = fuse_args(argc: Int32(words.count), argv: words.baseAddress, allocated: 0)
             defer { fuse_opt_free_args(&arguments) }
             return fuse_session_new(
-                &arguments, &operations, MemoryLayout<fuse_lowlevel_ops>.size, Unmanaged.passUnretained(server).toOpaque())
+                &arguments, &operations, MemoryLayout<fuse_lowlevel_ops>.size,
+                Unmanaged.passUnretained(server).toOpaque())
         }
     }
 
@@ -92,7 +94,8 @@ final class Session: @unchecked Sendable {
             if count < MemoryLayout<fuse_in_header>.size { return false }
             let message = UnsafeRawBufferPointer(rebasing: buffer.message[..<count])
             if RequestHead(message).opcode != FUSE_INIT.rawValue { return false }
-            var thread = ServingThread(replyDescriptor: descriptor, payload: buffer.payload, initFeatures: extraFeatures(message))
+            var thread = ServingThread(
+                replyDescriptor: descriptor, payload: buffer.payload, initFeatures: extraFeatures(message))
             thread.adopted { _ in process(session, buffer.message, count) }
             return fuse_session_exited(session) == 0
         }

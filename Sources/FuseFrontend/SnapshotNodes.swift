@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Primitives
 
 /// Node numbers: what the kernel calls the files of the mount. A number is never used for two things.
@@ -69,6 +70,31 @@ final class SnapshotNodes: Sendable {
         }
     }
 
+    /// The content of a node's snapshot.
+    ///
+    /// The volume opens by name, and the name may have gone to another snapshot since the node was looked up (an open
+    /// through /proc/self/fd looks nothing up at all). So the list must be the same before and after.
+    /// - Throws: ENOENT when the snapshot is gone.
+    func open(_ node: UInt64) throws(MountError) -> any MountedImage {
+        for _ in 0..<Self.openAttemptLimit {
+            try refresh()
+            guard let entry = entry(of: node), entry.isListed else { throw MountError(errno: ENOENT) }
+            let change = state.withLock { $0.change }
+            let image: any MountedImage
+            do throws(MountError) {
+                image = try volume.openSnapshot(named: entry.snapshot.name)
+            } catch {
+                if volume.snapshotChanges != change { continue }
+                throw error
+            }
+            if volume.snapshotChanges == change { return image }
+        }
+        throw MountError(errno: EAGAIN)
+    }
+
+    /// Snapshots come and go seconds apart, not within one open, let alone this many times.
+    private static let openAttemptLimit = 16
+
     /// The snapshot of a node that the kernel knows.
     func entry(of node: UInt64) -> Entry? { state.withLock { $0.entries[node] } }
 
@@ -86,7 +112,7 @@ final class SnapshotNodes: Sendable {
     func allocatedBytes(of entry: Entry) throws(MountError) -> UInt64 {
         let change = volume.snapshotChanges
         if let known = entry.allocated, known.change == change || !entry.isListed { return known.bytes }
-        let bytes = try volume.openSnapshot(named: entry.snapshot.name).allocatedBytes()
+        let bytes = try open(entry.node).allocatedBytes()
         state.withLock { $0.entries[entry.node]?.allocated = (bytes, change) }
         return bytes
     }

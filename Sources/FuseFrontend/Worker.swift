@@ -102,10 +102,12 @@ final class Worker: @unchecked Sendable {
 /// Formed outside of any actor: it runs on the new thread.
 private func start(_ worker: Unmanaged<Worker>) -> pthread_t {
     var thread = pthread_t()
-    let code = pthread_create(&thread, nil, { argument in
-        if let argument { Unmanaged<Worker>.fromOpaque(argument).takeRetainedValue().run() }
-        return nil
-    }, worker.toOpaque())
+    let code = pthread_create(
+        &thread, nil,
+        { argument in
+            if let argument { Unmanaged<Worker>.fromOpaque(argument).takeRetainedValue().run() }
+            return nil
+        }, worker.toOpaque())
     invariant(code == 0, "pthread_create: error \(code)")
     return thread
 }

@@ -47,18 +47,20 @@ func serve(_ arguments: [String]) {
 
 private func stopAtSignal(_ mount: FuseMount) {
     var thread = pthread_t()
-    pthread_create(&thread, nil, { argument in
-        guard let argument else { return nil }
-        let mount = Unmanaged<FuseMount>.fromOpaque(argument).takeRetainedValue()
-        var signals = sigset_t()
-        sigemptyset(&signals)
-        sigaddset(&signals, SIGTERM)
-        sigaddset(&signals, SIGINT)
-        var number: Int32 = 0
-        sigwait(&signals, &number)
-        mount.stop()
-        return nil
-    }, Unmanaged.passRetained(mount).toOpaque())
+    pthread_create(
+        &thread, nil,
+        { argument in
+            guard let argument else { return nil }
+            let mount = Unmanaged<FuseMount>.fromOpaque(argument).takeRetainedValue()
+            var signals = sigset_t()
+            sigemptyset(&signals)
+            sigaddset(&signals, SIGTERM)
+            sigaddset(&signals, SIGINT)
+            var number: Int32 = 0
+            sigwait(&signals, &number)
+            mount.stop()
+            return nil
+        }, Unmanaged.passRetained(mount).toOpaque())
 }
 
 @Sendable

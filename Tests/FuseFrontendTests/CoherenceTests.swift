@@ -17,7 +17,9 @@ struct CoherenceTests {
                 try direct.write(pattern(8192, value), at: round * 8192)
                 #expect(try cached.read(8192, at: round * 8192) == pattern(8192, value))
                 try cached.write(pattern(100, value ^ 0x55), at: round * 8192 + 50)
-                let expected = Array(pattern(8192, value)[..<50]) + pattern(100, value ^ 0x55) + Array(pattern(8192, value)[150...])
+                let expected =
+                    Array(pattern(8192, value)[..<50]) + pattern(100, value ^ 0x55)
+                    + Array(pattern(8192, value)[150...])
                 #expect(try direct.read(8192, at: round * 8192) == expected)
             }
         }
@@ -50,7 +52,9 @@ struct CoherenceTests {
             #expect(mapping[70001] == 77)
             unmap(mapping)
             let bytes = fixture.image.bytes
-            for index in stride(from: 0, to: 1 << 20, by: 5000) { #expect(bytes[index] == UInt8(truncatingIfNeeded: index)) }
+            for index in stride(from: 0, to: 1 << 20, by: 5000) {
+                #expect(bytes[index] == UInt8(truncatingIfNeeded: index))
+            }
         }
     }
 

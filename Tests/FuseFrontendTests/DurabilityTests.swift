@@ -86,7 +86,9 @@ struct DurabilityTests {
                 for index in 0..<64 { try file.write(pattern(3000, UInt8(index)), at: index * 16000) }
             }
             let bytes = fixture.image.bytes
-            for index in 0..<64 { #expect(Array(bytes[index * 16000..<index * 16000 + 3000]) == pattern(3000, UInt8(index))) }
+            for index in 0..<64 {
+                #expect(Array(bytes[index * 16000..<index * 16000 + 3000]) == pattern(3000, UInt8(index)))
+            }
         }
     }
 }

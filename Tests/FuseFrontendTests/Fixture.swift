@@ -27,7 +27,8 @@ func makeDirectory() throws -> String {
 }
 
 func testOptions(_ change: (inout MountOptions) -> Void = { _ in }) -> MountOptions {
-    var options = MountOptions(sourceName: "/volumes/test", owner: getuid(), group: getgid(), coreCount: 2, now: { 7_000_000_000 })
+    var options = MountOptions(
+        sourceName: "/volumes/test", owner: getuid(), group: getgid(), coreCount: 2, now: { 7_000_000_000 })
     change(&options)
     return options
 }
@@ -106,10 +107,12 @@ func inThread(_ body: @escaping @Sendable () -> Void) -> Joinable {
         joinable.isDone.wakeAll()
     }
     var thread = pthread_t()
-    pthread_create(&thread, nil, { argument in
-        if let argument { Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().body() }
-        return nil
-    }, Unmanaged.passRetained(box).toOpaque())
+    pthread_create(
+        &thread, nil,
+        { argument in
+            if let argument { Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().body() }
+            return nil
+        }, Unmanaged.passRetained(box).toOpaque())
     pthread_detach(thread)
     return joinable
 }

@@ -26,7 +26,9 @@ struct LifecycleTests {
         #expect(mountFailure(at: file) == .notADirectory(path: file))
         #expect(mountFailure(at: directory) == .notEmpty(path: directory))
         unlink(file)
-        guard case .refused(directory, let reason) = mountFailure(at: directory, { $0.userOptions = ["no_such_option"] }) else {
+        guard
+            case .refused(directory, let reason) = mountFailure(at: directory, { $0.userOptions = ["no_such_option"] })
+        else {
             Issue.record("an unknown option was taken")
             return
         }
@@ -49,14 +51,19 @@ struct LifecycleTests {
     }
 
     @Test func `the mount table shows the source, the type and the options`() throws {
-        let fixture = try Fixture(options: testOptions { $0.sourceName = "/volumes/a, b\\c"; $0.userOptions = ["noexec"] })
+        let fixture = try Fixture(
+            options: testOptions {
+                $0.sourceName = "/volumes/a, b\\c"; $0.userOptions = ["noexec"]
+            })
         defer { fixture.end() }
         let lines = String(decoding: try contents(of: "/proc/self/mounts"), as: UTF8.self).split(separator: "\n")
         let line = try #require(lines.first { $0.contains(fixture.directory) })
         let fields = line.split(separator: " ")
         #expect(fields[0] == "/volumes/a,\\040b\\134c")
         #expect(fields[2] == "fuse.replica-store")
-        for option in ["nosuid", "nodev", "noatime", "noexec"] { #expect(fields[3].split(separator: ",").contains(option[...])) }
+        for option in ["nosuid", "nodev", "noatime", "noexec"] {
+            #expect(fields[3].split(separator: ",").contains(option[...]))
+        }
         #expect(!fields[3].contains("allow_other"))
     }
 
@@ -80,7 +87,9 @@ struct LifecycleTests {
         // The kernel drops its last hold on the file after close(2) has returned.
         while (try? fixture.mount.unmount(.whenIdle)) == nil && fixture.isServing {}
         fixture.awaitEnd()
-        #expect(throws: MountFailure.notMounted(path: fixture.mount.mountPoint)) { try fixture.mount.unmount(.whenIdle) }
+        #expect(throws: MountFailure.notMounted(path: fixture.mount.mountPoint)) {
+            try fixture.mount.unmount(.whenIdle)
+        }
         #expect(rmdir(fixture.directory) == 0)
     }
 
@@ -148,11 +157,12 @@ struct LifecycleTests {
         let isHeld = Guarded(true)
         let held = Guarded(0)
         let options = testOptions { $0.threadCount = 3 }
-        let fixture = try Fixture(gate: {
-            held.withLock { $0 += 1 }
-            held.wakeAll()
-            let _: Bool = isHeld.wait { $0 ? nil : true }
-        }, options: options)
+        let fixture = try Fixture(
+            gate: {
+                held.withLock { $0 += 1 }
+                held.wakeAll()
+                let _: Bool = isHeld.wait { $0 ? nil : true }
+            }, options: options)
         defer { fixture.end() }
         let results = Guarded(0)
         let readers = (0..<9).map { index in

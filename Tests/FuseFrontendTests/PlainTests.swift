@@ -1,5 +1,6 @@
-@testable internal import FuseFrontend
 internal import Testing
+
+@testable internal import FuseFrontend
 
 @Suite("What needs no mount")
 struct PlainTests {
@@ -26,7 +27,8 @@ struct PlainTests {
         #expect(result.userOptions == ["noexec", "context=a\\,b"])
         #expect(
             result.libfuseText()
-                == "fsname=/volumes/test,subtype=replica-store,nosuid,nodev,noatime,allow_other,default_permissions,ro,noexec,context=a\\,b")
+                == "fsname=/volumes/test,subtype=replica-store,nosuid,nodev,noatime,allow_other,default_permissions,ro,noexec,context=a\\,b"
+        )
     }
 
     @Test func `others are let in only when that is asked for`() {

@@ -84,7 +84,9 @@ private struct RandomUse {
         let limits = [64, 4096, 10_000, 65536, 300_000]
         let length = max(unit, generator.below(limits[generator.below(limits.count)]) / unit * unit)
         var start = generator.below(size - length) / unit * unit
-        if generator.below(3) == 0 { start = max(0, min(size - length, start / 4096 * 4096 + (generator.below(3) - 1) * unit)) }
+        if generator.below(3) == 0 {
+            start = max(0, min(size - length, start / 4096 * 4096 + (generator.below(3) - 1) * unit))
+        }
         return start..<start + length
     }
 
@@ -155,7 +157,9 @@ private struct RandomUse {
             let hole = try cached.seek(ct_seek_hole, offset)
             if hole == size { break }
             let data = (try? cached.seek(ct_seek_data, hole)) ?? size
-            if Array(model[hole..<data]) != [UInt8](repeating: 0, count: data - hole) { mistake = "the hole \(hole)..<\(data) holds data" }
+            if Array(model[hole..<data]) != [UInt8](repeating: 0, count: data - hole) {
+                mistake = "the hole \(hole)..<\(data) holds data"
+            }
             offset = data
         }
         return "seek"

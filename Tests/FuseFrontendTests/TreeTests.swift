@@ -47,7 +47,8 @@ struct TreeTests {
             fixture.volume.addSnapshot("a", RamImage(size: 4096))
             #expect(try contents(of: path) == Array("{\"document\":\"status\",\"change\":1}\n".utf8))
             #expect(try before.read(100, at: 0) == Array("{\"document\":\"status\",\"change\":0}\n".utf8))
-            #expect(try contents(of: fixture.directory + "/.replica/stats").starts(with: "{\"document\":\"stats\"".utf8))
+            #expect(
+                try contents(of: fixture.directory + "/.replica/stats").starts(with: "{\"document\":\"stats\"".utf8))
             #expect(failure { _ = try Descriptor(path, O_RDWR) } == EACCES)
         }
     }
@@ -129,7 +130,8 @@ struct TreeTests {
     }
 
     @Test(arguments: CacheMode.allCases)
-    func `a deleted snapshot stays readable while it is open, and its name is free for another`(cache: CacheMode) throws {
+    func `a deleted snapshot stays readable while it is open, and its name is free for another`(cache: CacheMode) throws
+    {
         try withMount(cache: cache) { (fixture) throws in
             let first = RamImage(size: 1 << 20)
             try first.write(bytes: pattern(1 << 20, 9), at: 0)
@@ -144,6 +146,8 @@ struct TreeTests {
             #expect(try contents(of: path) == pattern(8192, 77))
             #expect(try old.read(1 << 20, at: 0) == pattern(1 << 20, 9))
             #expect(try old.status().st_size == 1 << 20)
+            // This opens the old file without looking its name up, which is another's by now.
+            #expect(failure { _ = try Descriptor("/proc/self/fd/\(old.number)", O_RDONLY) } == ENOENT)
         }
     }
 

@@ -10,7 +10,9 @@ struct Access: Sendable, CustomStringConvertible {
     var isDirect: Bool
     var flags: Int32 { isDirect ? ct_direct : 0 }
     var description: String { "\(cache.rawValue)\(isDirect ? ", O_DIRECT" : "")" }
-    static let all = CacheMode.allCases.flatMap { [Access(cache: $0, isDirect: false), Access(cache: $0, isDirect: true)] }
+    static let all = CacheMode.allCases.flatMap {
+        [Access(cache: $0, isDirect: false), Access(cache: $0, isDirect: true)]
+    }
     /// The kernel takes writes in before we see them, so an error shows up only at the next fsync.
     var gathersWrites: Bool { cache == .writeback && !isDirect }
 }
@@ -22,7 +24,9 @@ struct VolumeTests {
         try withMount(cache: access.cache) { (fixture) throws in
             let file = try fixture.open(O_RDWR | access.flags)
             try file.write(pattern(12288, 1), at: 8192)
-            #expect(try file.read(20480, at: 4096) == [UInt8](repeating: 0, count: 4096) + pattern(12288, 1) + [UInt8](repeating: 0, count: 4096))
+            #expect(
+                try file.read(20480, at: 4096) == [UInt8](repeating: 0, count: 4096) + pattern(12288, 1)
+                    + [UInt8](repeating: 0, count: 4096))
             try file.sync()
             #expect(Array(fixture.image.bytes[8192..<20480]) == pattern(12288, 1))
         }

@@ -1,6 +1,6 @@
 public import FuseFrontend
-internal import Primitives
 internal import Glibc
+internal import Primitives
 
 /// What a `RamImage` was asked to do.
 public struct RamCounters: Sendable, Hashable {
@@ -93,7 +93,9 @@ public final class RamImage: MountedImage, @unchecked Sendable {
         try state.withLock { state throws(MountError) in
             try check(offset, UInt64(bytes.count), state)
             if let start = bytes.baseAddress { (memory + Int(offset)).copyMemory(from: start, byteCount: bytes.count) }
-            for block in Int(offset / 4096)..<Int((offset + UInt64(bytes.count) + 4095) / 4096) { state.isPresent[block] = true }
+            for block in Int(offset / 4096)..<Int((offset + UInt64(bytes.count) + 4095) / 4096) {
+                state.isPresent[block] = true
+            }
             state.counters.writes += 1
             state.counters.largestWrite = max(state.counters.largestWrite, bytes.count)
             if Int(bitPattern: bytes.baseAddress) % 4096 != 0 { state.counters.unalignedBuffers += 1 }
