@@ -30,9 +30,11 @@ final class MountAdapter: MountedVolume {
 
     func snapshots() throws(MountError) -> [MountedSnapshot] {
         engine.snapshots().map {
-            MountedSnapshot(
-                name: $0.name, identity: $0.layer,
-                createdNs: $0.created.seconds * 1_000_000_000 + Int64($0.created.nanoseconds), size: $0.size)
+            let createdNs = $0.created.seconds * 1_000_000_000 + Int64($0.created.nanoseconds)
+            // Not its layer: a merge can move a snapshot into the layer of the deleted one below it, and the kernel
+            // would go on with the pages that it holds of that one.
+            let identity = Identifier(high: $0.revision, low: UInt64(bitPattern: createdNs))
+            return MountedSnapshot(name: $0.name, identity: identity, createdNs: createdNs, size: $0.size)
         }
     }
 
