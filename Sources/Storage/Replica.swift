@@ -51,6 +51,8 @@ public final class Replica: Sendable {
         /// The disk is full: what needs new room is refused.
         var isFull = false
         var failure: SuperSlot.Failure?
+        /// Long work stops at its next step.
+        var isClosing = false
         var isClosed = false
         var unflushedBytes: UInt64 = 0
         /// Blocks emptied since the last checkpoint began.

@@ -97,7 +97,10 @@ extension Replica {
         defer { state.withLock { if $0.mergeSource == layer { $0.mergeSource = nil } } }
         while true {
             let moved = try withLane("merge") { () throws(StoreError) -> UInt64? in
-                // What a snapshot sealed meanwhile, or a full disk left frozen, comes first; then the way is looked up.
+                if state.withLock({ $0.isClosing }) { throw .closed }
+                // Writers must not wait for a long merge: the journal is drained between its steps. So is what a
+                // snapshot sealed meanwhile, or a full disk left frozen; then the way is looked up.
+                if journal.isHalfFull { _ = try checkpoint() }
                 if state.withLock({ $0.mergeSource == layer && ($0.tiers.count > 1 || $0.frozen != nil) }) {
                     try sealAll()
                 }
@@ -109,7 +112,6 @@ extension Replica {
                 case .up(let child):
                     if isHead(child) {
                         if state.withLock({ $0.mergeSource != layer }) { throw .refused("the chain changed meanwhile") }
-                        if journal.isHalfFull { _ = try checkpoint() }
                         return try moveIntoHead(from: layer)
                     }
                     return try moveUp(from: layer, to: child)

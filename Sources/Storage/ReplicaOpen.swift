@@ -323,6 +323,7 @@ extension Replica {
             return true
         }
         if state.withLock({ $0.isClosed }) { return true }
+        state.withLock { $0.isClosing = true }
         if background.hasThreads { background.stop() }
         var isDrained = false
         var failure: StoreError?

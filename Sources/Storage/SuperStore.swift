@@ -10,6 +10,8 @@ final class SuperStore: Sendable {
         var current: SuperSlot
         /// The slot that the next commit writes first.
         var nextSlot: Int
+        /// A thread is writing the slots.
+        var isCommitting = false
     }
     private let file: any File
     private let state: Guarded<State>
@@ -98,7 +100,16 @@ final class SuperStore: Sendable {
     /// 3. Write the other slot with the same bytes. A crash leaves the first: the new state.
     /// 4. fdatasync. The new state stands twice; only now may the caller reuse what the old one named.
     func commit(_ change: (inout SuperSlot) -> Void) throws(IOError) {
-        var (slot, index) = state.withLock { ($0.current, $0.nextSlot) }
+        // A failure is recorded by whichever thread meets it, perhaps beside a commit in the lane: one at a time.
+        var (slot, index) = state.wait { state -> (SuperSlot, Int)? in
+            if state.isCommitting { return nil }
+            state.isCommitting = true
+            return (state.current, state.nextSlot)
+        }
+        defer {
+            state.withLock { $0.isCommitting = false }
+            state.wakeAll()
+        }
         change(&slot)
         slot.sequence += 1
         do throws(FormatError) { try slot.checkConsistency() } catch { invariantFailed("a bad super slot: \(error)") }
