@@ -61,6 +61,7 @@ private func stopAtSignal(_ mount: FuseMount) {
             mount.stop()
             return nil
         }, Unmanaged.passRetained(mount).toOpaque())
+    pthread_detach(thread)
 }
 
 @Sendable
