@@ -37,7 +37,7 @@ let package = Package(
             swiftSettings: strict),
         .target(name: "Control", dependencies: ["HostIO", "Primitives"], swiftSettings: strict),
         .target(
-            name: "FuseFrontend", dependencies: ["CFuse3", "Primitives", logging],
+            name: "FuseFrontend", dependencies: ["CFuse3", "Primitives"],
             swiftSettings: strict),
         .executableTarget(
             name: "replica-tool",

@@ -20,7 +20,8 @@ public enum SnapshotName {
                 UInt8(ascii: ":"):
                 continue
             default:
-                return "the snapshot name '\(printable(name))' holds a character other than letters, digits, '.', '_', '-', ':'"
+                return
+                    "the snapshot name '\(printable(name))' holds a character other than letters, digits, '.', '_', '-', ':'"
             }
         }
         return nil

@@ -24,7 +24,8 @@ public final class ByteBuffer: @unchecked Sendable {
 
     /// The `count` bytes from `offset`.
     public func part(_ offset: Int, _ count: Int) -> UnsafeMutableRawBufferPointer {
-        invariant(offset >= 0 && count >= 0 && offset + count <= self.count, "bytes \(offset)+\(count) of \(self.count)")
+        invariant(
+            offset >= 0 && count >= 0 && offset + count <= self.count, "bytes \(offset)+\(count) of \(self.count)")
         return UnsafeMutableRawBufferPointer(start: base + offset, count: count)
     }
 }

@@ -1,6 +1,6 @@
 public import HostIO
 public import Primitives
-public import Storage
+internal import Storage
 
 /// A volume's state at a moment; taken without waiting for any disk.
 public struct EngineStatus: Sendable {

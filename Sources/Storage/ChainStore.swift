@@ -46,7 +46,8 @@ final class ChainStore: Sendable {
             }
         }
         throw .damagedMetadata(
-            path: directory.path, what: "no copy of chain document \(number) verifies: \(remarks.joined(separator: "; "))")
+            path: directory.path,
+            what: "no copy of chain document \(number) verifies: \(remarks.joined(separator: "; "))")
     }
 
     /// One copy of a document, checked against the hash of its bytes.
@@ -139,7 +140,9 @@ final class ChainStore: Sendable {
     }
 
     /// Names that a crash left behind: layer files and documents that neither the chain nor the journal names.
-    func orphans(known: Set<Identifier>, chainNumber: UInt64) throws(IOError) -> [(directory: any Directory, name: String)] {
+    func orphans(known: Set<Identifier>, chainNumber: UInt64) throws(IOError) -> [(
+        directory: any Directory, name: String
+    )] {
         var found: [(directory: any Directory, name: String)] = []
         for entry in try layers.list() where entry.kind == .file {
             let parts = entry.name.split(separator: ".", omittingEmptySubsequences: false)

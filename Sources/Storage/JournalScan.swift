@@ -78,7 +78,9 @@ struct JournalScan {
     private mutating func bytes(at block: UInt64, count: Int) throws(IOError) -> UnsafeRawBufferPointer {
         let available = Int(min(UInt64(count), capacity - block)) * blockSize
         let offset = block * blockSize64
-        if offset < windowStart || offset + UInt64(available) > windowStart + UInt64(window.count) || windowStart == .max {
+        if offset < windowStart || offset + UInt64(available) > windowStart + UInt64(window.count)
+            || windowStart == .max
+        {
             let length = Int(min(UInt64(window.count), capacity * blockSize64 - offset))
             try file.readPadded(into: window.part(0, length), at: offset)
             windowStart = offset

@@ -72,7 +72,8 @@ final class Layer: Sendable {
     }
 
     /// The same, starting with inner pages that are known.
-    init(files: LayerFiles, root: UInt64, innerPages: [(level: Int, index: UInt64, page: MapPage)], of previous: Layer) {
+    init(files: LayerFiles, root: UInt64, innerPages: [(level: Int, index: UInt64, page: MapPage)], of previous: Layer)
+    {
         self.files = files
         self.root = root
         var cache = previous.inner.withLock { $0 }
@@ -121,7 +122,8 @@ final class Layer: Sendable {
                     failure = error
                     continue
                 }
-                let content = UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[MapGeometry.headerBytes...])
+                let content = UnsafeRawBufferPointer(
+                    rebasing: UnsafeRawBufferPointer(buffer)[MapGeometry.headerBytes...])
                 guard MapNode.contentHash(entries: content, level: level, index: index) == expected else { continue }
                 // The entries are right; the header is asked only for the revision, which a damaged one does not give.
                 if let node = try? MapNode(decoding: buffer, level: level, index: index, layer: identifier) {

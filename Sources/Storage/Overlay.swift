@@ -153,7 +153,8 @@ final class Overlay {
             }
         } else {
             for index in 0..<capacity
-            where slots[index].block != Self.free && slots[index].block >= range.start && slots[index].block < range.end {
+            where slots[index].block != Self.free && slots[index].block >= range.start && slots[index].block < range.end
+            {
                 clear(index)
             }
         }

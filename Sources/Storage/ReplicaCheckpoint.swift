@@ -146,7 +146,9 @@ extension Replica {
             let page = MapPage(copying: old)
             page.lastRevision = revision
             // Emptied ranges first: single blocks win over them.
-            while rangePosition < frozen.ranges.count && frozen.ranges[rangePosition].end <= firstBlock { rangePosition += 1 }
+            while rangePosition < frozen.ranges.count && frozen.ranges[rangePosition].end <= firstBlock {
+                rangePosition += 1
+            }
             var hidden: HiddenLeaf?
             var probe = rangePosition
             var emptied: [BlockRange] = []
@@ -297,7 +299,9 @@ extension Replica {
         if let start = punchStart { try stager.punch(BlockRange(start: start, count: range.end - start)) }
     }
 
-    private func roundedToLeaf(_ block: UInt64) -> UInt64 { MapGeometry.firstBlock(ofLeaf: MapGeometry.leaf(of: block)) }
+    private func roundedToLeaf(_ block: UInt64) -> UInt64 {
+        MapGeometry.firstBlock(ofLeaf: MapGeometry.leaf(of: block))
+    }
 
     /// Every leaf that the overlay changes, rising. An emptied range counts only where something is to be emptied.
     private func touchedLeaves(

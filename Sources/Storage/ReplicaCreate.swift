@@ -33,13 +33,15 @@ extension Replica {
     ) throws(StoreError) {
         let size = specification.size
         guard size >= FormatLimit.volumeSizeMin, size <= FormatLimit.volumeSize, size % blockSize64 == 0 else {
-            throw .invalid("a size of \(size) bytes: it must be a multiple of \(blockSize), from \(blockSize) to 64 TiB")
+            throw .invalid(
+                "a size of \(size) bytes: it must be a multiple of \(blockSize), from \(blockSize) to 64 TiB")
         }
         let journalSize = specification.journalSize ?? FormatLimit.journalSize(forVolume: size)
         guard journalSize >= FormatLimit.journalSizeMin, journalSize <= FormatLimit.journalSizeMax,
             journalSize % blockSize64 == 0
         else {
-            throw .invalid("a journal of \(journalSize) bytes: it must be a multiple of \(blockSize), from 4 MiB to 4 GiB")
+            throw .invalid(
+                "a journal of \(journalSize) bytes: it must be a multiple of \(blockSize), from 4 MiB to 4 GiB")
         }
         if let first = try calling({ () throws(IOError) in try directory.list() }).first {
             throw .exists("\(directory.path)/\(first.name): the directory is not empty; it")

@@ -32,7 +32,9 @@ extension Replica {
         while true {
             let waiting = state.withLock { state -> Identifier? in
                 for layer in state.document.layers where layer.removed {
-                    guard let identifier = Identifier(layer.uuid), !state.dissolving.contains(identifier) else { continue }
+                    guard let identifier = Identifier(layer.uuid), !state.dissolving.contains(identifier) else {
+                        continue
+                    }
                     if Self.children(of: layer.uuid, state.document).count <= 1 { return identifier }
                 }
                 return nil
@@ -295,7 +297,8 @@ extension Replica {
             state.views = [:]
             let bottom = state.tiers[0].layer.identifier.description
             let parent = state.document.layers.first { $0.uuid == bottom }?.parent
-            state.base = ChainView(layers: parent.flatMap { Identifier($0) }.flatMap { Self.ancestry(of: $0, state) } ?? [])
+            state.base = ChainView(
+                layers: parent.flatMap { Identifier($0) }.flatMap { Self.ancestry(of: $0, state) } ?? [])
         }
     }
 

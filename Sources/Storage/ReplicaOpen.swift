@@ -32,7 +32,9 @@ extension Replica {
         let (document, chainRemarks) = try chain.read(slot.chainNumber, hash: slot.chainHash)
         guard document.volume == slot.volume.description, document.head == slot.headLayer.description,
             document.size == slot.volumeSize
-        else { throw .damagedMetadata(path: directory.path, what: "super block and chain document do not belong together") }
+        else {
+            throw .damagedMetadata(path: directory.path, what: "super block and chain document do not belong together")
+        }
 
         var sealed: [Identifier: Layer] = [:]
         var head: Layer?
@@ -48,7 +50,8 @@ extension Replica {
                     sealed[identifier] = Layer(files: files, root: root)
                 }
             } catch {
-                throw .damagedMetadata(path: layersDirectory.path, what: "a layer of the chain cannot be opened: \(error)")
+                throw .damagedMetadata(
+                    path: layersDirectory.path, what: "a layer of the chain cannot be opened: \(error)")
             }
         }
         guard let head else { invariantFailed("a chain without its head") }
@@ -210,7 +213,8 @@ extension Replica {
                 var start: UInt64?
                 while block < last {
                     let entry = tier.record(of: block)
-                    let isNamed = entry?.place == .direct || (entry == nil && page.entries[Int(block - first)] != 0)
+                    let isNamed =
+                        entry?.place == .direct || (entry == nil && page.entries[Int(block - first)] != 0)
                         || (entry != nil && page.entries[Int(block - first)] != 0)
                     if isNamed, let from = start {
                         try image.punch(offset: from * blockSize64, count: (block - from) * blockSize64)

@@ -28,7 +28,8 @@ extension Replica {
             if try fetch(block: block, count: count, into: bytes, context) { return }
             if attempt > 0 {
                 for index in 0..<count
-                where context.isBad[index] && context.wasBad[index] && context.places[index] == context.earlierPlaces[index]
+                where context.isBad[index] && context.wasBad[index]
+                    && context.places[index] == context.earlierPlaces[index]
                     && context.sums[index] == context.earlierSums[index]
                 {
                     throw damage(block: block, count: count, first: index, context)

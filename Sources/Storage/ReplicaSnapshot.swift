@@ -71,7 +71,8 @@ extension Replica {
                 throw .exists("snapshot '\(name)'")
             }
             if state.document.layers.count + state.tiers.count >= FormatLimit.layers {
-                throw .refused("the replica has \(FormatLimit.layers) layers, the most it can have; delete snapshots first")
+                throw .refused(
+                    "the replica has \(FormatLimit.layers) layers, the most it can have; delete snapshots first")
             }
             state.reservedNames.insert(name)
         }
@@ -211,7 +212,9 @@ extension Replica {
                 var document = state.withLock { $0.document }
                 let target = try layerIndex(of: name, in: document)
                 guard let snapshot = document.layers[target].snapshot else { throw .notFound("snapshot '\(name)'") }
-                if let keepHead, state.withLock({ Self.names($0).contains(keepHead) || $0.reservedNames.contains(keepHead) }) {
+                if let keepHead,
+                    state.withLock({ Self.names($0).contains(keepHead) || $0.reservedNames.contains(keepHead) })
+                {
                     throw .exists("snapshot '\(keepHead)'")
                 }
                 if document.layers.count >= FormatLimit.layers {

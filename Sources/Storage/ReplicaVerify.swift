@@ -117,7 +117,8 @@ extension Replica {
         if layer.root == 0 { return }
         let sumsPath = "\(ReplicaFiles.layers)/\(LayerFiles.sumsName(layer.identifier))"
         let buffer = ByteBuffer(count: IOContext.blockLimit * blockSize)
-        try verifyPage(layer, level: MapGeometry.rootLevel, index: 0, expected: layer.root, sumsPath, snapshot, &report) {
+        try verifyPage(layer, level: MapGeometry.rootLevel, index: 0, expected: layer.root, sumsPath, snapshot, &report)
+        {
             leaf, page, report throws(StoreError) in
             if run.quick {
                 report.checkedBlocks += page.presentCount

@@ -13,7 +13,8 @@ extension Replica {
     public func write(_ context: IOContext) throws(StoreError) {
         try checkWritable()
         let operation = context.operation
-        invariant(operation.count > 0 && operation.count <= UInt64(FormatLimit.operationBlocks), "\(operation.count) blocks")
+        invariant(
+            operation.count > 0 && operation.count <= UInt64(FormatLimit.operationBlocks), "\(operation.count) blocks")
         operation.sumCount = Int(operation.count)
         for index in 0..<operation.sumCount {
             operation.sums[index] = hasher.sum(operation.bytes(ofBlock: index), block: operation.block + UInt64(index))
@@ -137,7 +138,9 @@ extension Replica {
             for index in 0..<length {
                 var isEligible = page.entries[first + index] == 0
                 if isEligible { needsRoom = true }
-                if isEligible && head.record(of: operation.block + UInt64(position + index)) != nil { isEligible = false }
+                if isEligible && head.record(of: operation.block + UInt64(position + index)) != nil {
+                    isEligible = false
+                }
                 if isEligible, let below, below.sums[first + index] != 0, below.owners[first + index] == mergingOwner {
                     isEligible = false
                 }
