@@ -104,6 +104,26 @@ private func isGone(_ process: Int32) -> Bool {
         }
     }
 
+    @Test func `a snapshot's file keeps its content when its larger neighbour is deleted`() throws {
+        try mounted { _ in
+            overwrite(0, 1, 1 << 20)
+            _ = done("snapshot", "create", volume + "@large")
+            overwrite(0, 2, 4096)
+            _ = done("snapshot", "create", volume + "@small")
+            overwrite(0, 3, 4096)
+            // Both are read, so the kernel keeps their pages.
+            _ = done("compare", place + "/snapshots/large", volume + "@large")
+            _ = done("compare", place + "/snapshots/small", volume + "@small")
+            _ = done("snapshot", "delete", volume + "@large", "--yes")
+            _ = done("compare", place + "/snapshots/small", volume + "@small")
+            var byte: UInt8 = 0
+            let descriptor = open(place + "/snapshots/small", O_RDONLY)
+            #expect(pread(descriptor, &byte, 1, 0) == 1)
+            close(descriptor)
+            #expect(byte == 2)
+        }
+    }
+
     @Test func `a mount that is in use stays, until it is forced`() throws {
         try mounted { process in
             let user = open(place + "/volume", O_RDWR)
@@ -126,7 +146,9 @@ private func isGone(_ process: Int32) -> Bool {
             _ = Tool.run("umount", place)
             let ended = Tool.run("status", volume, "--json")
             #expect(ended.json?["served"] == nil)
-            #expect(done("mount", volume, place, "--json").json?["pid"]?.int != Int(process))
+            let again = done("mount", volume, place, "--json")
+            #expect(again.json?["pid"]?.int != Int(process))
+            #expect(again.json?["recovery"]?["outcome"]?.text == "recovered")
             let descriptor = open(place + "/volume", O_RDONLY)
             var bytes = [UInt8](repeating: 0, count: 1 << 20)
             #expect(pread(descriptor, &bytes, bytes.count, 0) == bytes.count)

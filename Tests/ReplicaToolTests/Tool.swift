@@ -10,6 +10,8 @@ struct Tool {
         var error: String
         var errorLines: [Substring] { error.split(separator: "\n") }
         var json: JSON? { try? JSON(parsing: output) }
+        /// What long work says at its end.
+        var summary: JSON? { output.split(separator: "\n").last.flatMap { try? JSON(parsing: String($0)) } }
         /// What an error in JSON says.
         var errorJSON: JSON? { errorLines.last.flatMap { try? JSON(parsing: String($0)) } }
     }

@@ -139,7 +139,7 @@ import Testing
         _ = done("compare", scratch.path + "/second", content)
         let difference = Tool.run("compare", scratch.path + "/clone", content, "--json")
         #expect(difference.code == 1)
-        #expect(difference.json?["differences"]?.items?.isEmpty == true)
+        #expect(difference.summary?["differences"]?.items?.isEmpty == true)
         let ids = ["vol", "clone", "second"].map { done("info", scratch.path + "/" + $0, "--json").json?["uuid"]?.text }
         #expect(Set(ids).count == 3)
         #expect(Tool.run("create", scratch.path + "/small", "--from", volume, "--size", "4096").code == 64)

@@ -132,8 +132,8 @@ import Testing
         #expect(Tool.run("compare", one, one).code == 0)
         let differs = Tool.run("compare", one, two, "--json")
         #expect(differs.code == 1)
-        #expect(differs.json?["differences"]?.items?.first?["start"]?.int == 8192)
-        #expect(differs.json?["differences"]?.items?.first?["length"]?.int == 10_000 - 8192)
+        #expect(differs.summary?["differences"]?.items?.first?["start"]?.int == 8192)
+        #expect(differs.summary?["differences"]?.items?.first?["length"]?.int == 10_000 - 8192)
         #expect(Tool.run("compare", one, short).code == 1)
         expect(Tool.run("compare", one, scratch.path + "/missing"), 2, "missing")
     }
@@ -146,8 +146,8 @@ import Testing
             "bench", file, "--rw", "randrw", "--seconds", "1", "--yes", "--json", "--fsync", "1000", "--progress",
             "never")
         #expect(ended.code == 0)
-        #expect((ended.json?["read"]?["operations"]?.count ?? 0) > 0)
-        #expect((ended.json?["write"]?["latency_p999_ns"]?.count ?? 0) > 0)
+        #expect((ended.summary?["read"]?["operations"]?.count ?? 0) > 0)
+        #expect((ended.summary?["write"]?["latency_p999_ns"]?.count ?? 0) > 0)
     }
 
     @Test func `what is no mount cannot be unmounted`() {

@@ -16,9 +16,6 @@ let ambientAllowed: [String: [String: String]] = [
         "clock_gettime(":
             "pthread_cond_timedwait takes an absolute time; nothing but the length of a wait depends on it"
     ],
-    "Sources/Control/LineReader.swift": [
-        "clock_gettime(": "poll(2) takes what is left of a deadline; nothing but the length of a wait depends on it"
-    ],
 ]
 
 func ambientFindings(_ files: [TextFile]) -> [Finding] {

@@ -5,6 +5,7 @@ import HostIO
 import Logging
 import Primitives
 import Replication
+import Storage
 
 struct Mount: ToolCommand {
     static let configuration = CommandConfiguration(
@@ -42,22 +43,40 @@ struct Mount: ToolCommand {
             return .done
         }
         if foreground {
-            try serve(target, options, logger(STDERR_FILENO, context), context) {
-                context.remark("\(target.path) is mounted at \(options.mountpoint)")
+            try serve(target, options, logger(STDERR_FILENO, context), context) { recovery in
+                context.remark(
+                    "\(target.path) is mounted at \(options.mountpoint)\(found(recovery.json, target))")
             }
             return .done
         }
         let report = try DaemonLauncher.start(daemonArguments(options, context))
         let process = report["pid"]?.int ?? 0
+        let recovery = report["recovery"] ?? [:]
+        for remark in recovery["remarks"]?.items ?? [] { context.remark(printable(remark.text ?? "")) }
         context.done(
-            "mounted \(target.path) at \(options.mountpoint) (process \(process), log \(logPath(target)))",
+            "mounted \(target.path) at \(options.mountpoint) (process \(process), log \(logPath(target)))\(found(recovery, target))",
             [
                 "path": .string(target.path), "snapshot": JSON(options.snapshot),
                 "mountpoint": .string(options.mountpoint),
                 "pid": JSON(process), "read_only": .bool(options.isReadOnly), "cache": .string(options.cache.rawValue),
-                "log": .string(logPath(target)),
+                "log": .string(logPath(target)), "recovery": recovery,
             ])
         return .done
+    }
+
+    /// What the opening found, for the end of a line; empty if the volume was closed in order.
+    private func found(_ recovery: JSON, _ target: Target) -> String {
+        let replayed = "\(recovery["replayed_records"]?.int ?? 0) operations were taken over from the journal"
+        switch recovery["outcome"]?.text {
+        case "recovered": return "; recovered: \(replayed), nothing was lost"
+        case "rolled-back":
+            let bytes = SizeText.human(recovery["dropped_bytes"]?.count ?? 0)
+            let dropped =
+                "\(recovery["dropped_records"]?.int ?? 0) torn ones (\(bytes)) that were never flushed are gone"
+            return "; recovered: \(replayed), \(dropped)"
+        case "damaged": return "; DAMAGED: \(replayed); 'replica-tool verify \(target.path)' names what is lost"
+        default: return ""
+        }
     }
 
     // MARK: What can be wrong
@@ -119,10 +138,10 @@ struct Mount: ToolCommand {
             let log = logger(descriptor, context)
             guard chdir("/") == 0 else { throw ToolError(.failed, "cannot change to /: \(errorText(errno))") }
             do throws(ToolError) {
-                try serve(target, options, log, context) {
+                try serve(target, options, log, context) { recovery in
                     // From here on nobody reads the pipe.
                     dup2(descriptor, STDERR_FILENO)
-                    DaemonLauncher.report(["ready": true, "pid": .integer(Int64(getpid()))])
+                    DaemonLauncher.report(["ready": true, "pid": .integer(Int64(getpid())), "recovery": recovery.json])
                 }
             } catch {
                 log.error("\(error.message)")
@@ -136,7 +155,8 @@ struct Mount: ToolCommand {
     }
 
     private func serve(
-        _ target: Target, _ options: MountDaemon.Options, _ log: Logger, _ context: Context, ready: @escaping () -> Void
+        _ target: Target, _ options: MountDaemon.Options, _ log: Logger, _ context: Context,
+        ready: @escaping (RecoveryReport) -> Void
     ) throws(ToolError) {
         Processes.prepareDaemon()
         signal(SIGHUP, SIG_IGN)

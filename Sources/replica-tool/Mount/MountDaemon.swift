@@ -50,8 +50,8 @@ final class MountDaemon: MountControl {
     }
 
     /// Serves until the mount is gone.
-    /// - Parameter ready: called once, when the volume can be used.
-    func run(ready: @escaping () -> Void) throws(ToolError) {
+    /// - Parameter ready: called once, when the volume can be used, with what its opening found.
+    func run(ready: @escaping (RecoveryReport) -> Void) throws(ToolError) {
         let engine = try target.engine(options.isReadOnly ? .readOnly : .readWrite, host: host)
         log.info("opened \(target.path): \(engine.recovery.outcome.rawValue) at revision \(engine.recovery.revision)")
         for remark in engine.recovery.remarks { log.notice("\(remark)") }
@@ -71,7 +71,7 @@ final class MountDaemon: MountControl {
             try writePidFile()
             mounted.withLock { $0 = mount }
             log.info("serving \(target.path) at \(options.mountpoint)")
-            mount.run(onReady: ready)
+            mount.run { ready(engine.recovery) }
         } catch {
             server.stop(milliseconds: 0)
             _ = try? engine.close()

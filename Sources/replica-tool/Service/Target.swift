@@ -96,12 +96,22 @@ struct Target: Sendable {
 
     /// The daemon that serves it, if one does.
     func served() throws(ToolError) -> RemoteSession? {
+        let client: ControlClient
         do {
-            return RemoteSession(self, try ControlClient(directory: socketDirectory, name: socketName, host: host))
+            client = try ControlClient(directory: socketDirectory, name: socketName, host: host)
         } catch {
             if error.code == ENOENT || error.code == ECONNREFUSED { return nil }
             throw ToolError(error, "cannot reach the daemon of \(path)")
         }
+        do {
+            _ = try client.call("hello")
+        } catch {
+            // The kernel connects also to a process that is ending. If that is why nothing came, nobody serves it.
+            let isEnding = error.code == Exit.failed.rawValue
+            if isEnding, (try? Processes.waitForExit(of: client.process, milliseconds: 5000)) ?? false { return nil }
+            throw ToolError(error)
+        }
+        return RemoteSession(self, client)
     }
 
     /// The daemon that serves it, or the volume opened here.

@@ -73,6 +73,7 @@ final class VolumeConversation: ControlConversation {
 
     private func value(_ arguments: Arguments, _ channel: any ControlChannel) throws(ToolError) -> JSON {
         switch arguments.verb {
+        case "hello": return [:]
         case "info": return try info()
         case "status": return status()
         case "events": return try follow(arguments, channel)
