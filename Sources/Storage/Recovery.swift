@@ -63,10 +63,18 @@ struct Recovery {
                 throw .damagedMetadata(path: chain.layers.path, what: "the journal names a layer: \(error)")
             }
         }
-        let bad = try badIntervals(scan, layers: layers, hasher: hasher)
-        let last = longestPrefix(end: scan.end.revision, bad: bad.intervals)
-        var suspects = bad.suspects
-        suspects.sort { $0.start < $1.start }
+        let bad = try badRecords(scan, layers: layers, hasher: hasher)
+        if let lost = bad.first(where: { $0.key.block == snapshotBlock && $0.revision <= scan.flushed }) {
+            throw .damagedMetadata(
+                path: journal.path, what: "the record of the snapshot of revision \(lost.revision) does not verify")
+        }
+        let last = longestPrefix(
+            end: scan.end.revision,
+            bad: bad.filter { $0.revision > scan.flushed }.map { Interval(first: $0.revision, next: $0.next) })
+        // A flushed record is damage, unless what replaces it is kept.
+        let suspects = bad.filter { $0.revision <= scan.flushed && $0.next > last }
+            .map { BlockRange(start: $0.key.block, count: 1) }
+            .sorted { $0.start < $1.start }
 
         var recovery = Recovery(
             tiers: [Tier(layer: head, present: slot.headPresent)], boundary: scan.end, flushed: min(scan.flushed, last),
@@ -153,77 +161,93 @@ struct Recovery {
         var next: UInt64
     }
 
-    /// For each record that does not verify: an impossible interval if it was not flushed, a suspect if it was.
-    private static func badIntervals(
+    /// A block of one head.
+    private struct Key: Hashable {
+        var tier: Int
+        var block: UInt64
+    }
+
+    /// A record whose bytes do not verify, in the ring or in place.
+    private struct Bad {
+        var key: Key
+        var revision: UInt64
+        /// The record that replaces the block next, by a write or by emptying it: from there on, the bytes do not
+        /// matter. Without one it is `UInt64.max`.
+        var next = UInt64.max
+    }
+
+    /// Every record that does not verify, with what replaces it.
+    ///
+    /// Direct blocks are looked at only behind the last flush: those before it may have been punched since, because
+    /// a later record replaces them, and if they are damaged, reads tell.
+    private static func badRecords(
         _ scan: JournalScan, layers: [LayerFiles], hasher: BlockHasher
-    ) throws(StoreError) -> (intervals: [Interval], suspects: [BlockRange]) {
-        struct Key: Hashable {
-            var tier: Int
-            var block: UInt64
-        }
-        // Later records of the same block, among those that no flush covers: writes, and ranges that were emptied.
-        // Bytes that a later record replaces do not matter to a volume that holds that record.
-        var revisions: [Key: [UInt64]] = [:]
-        var emptied: [(tier: Int, range: BlockRange, revision: UInt64)] = []
-        var tier = 0
-        var bad: [(key: Key, revision: UInt64)] = []
-        var suspects: [BlockRange] = []
+    ) throws(StoreError) -> [Bad] {
+        var found: [Bad] = []
         let badRing = Dictionary(grouping: scan.badPayload, by: { $0.revision })
         let buffer = ByteBuffer(count: blockSize)
-        var devices: [Int: any File] = [:]
+        var tier = 0
+        var device: (any File)?
         for operation in scan.operations {
-            for item in badRing[operation.revision] ?? [] {
-                if operation.kind == .snapshot || operation.revision > scan.flushed {
-                    bad.append((Key(tier: tier, block: operation.kind == .snapshot ? snapshotBlock : item.block), operation.revision))
-                } else {
-                    suspects.append(BlockRange(start: item.block, count: 1))
-                }
-            }
             if operation.kind == .snapshot {
+                if badRing[operation.revision] != nil {
+                    found.append(Bad(key: Key(tier: tier, block: snapshotBlock), revision: operation.revision))
+                }
                 tier += 1
+                device = nil
                 if tier >= layers.count { break }
                 continue
             }
-            guard operation.revision > scan.flushed else { continue }
-            if operation.kind == .write {
-                for index in 0..<Int(operation.count) {
-                    revisions[Key(tier: tier, block: operation.block + UInt64(index)), default: []].append(
-                        operation.revision)
-                }
-            } else {
-                emptied.append((tier, BlockRange(start: operation.block, count: operation.count), operation.revision))
+            for item in badRing[operation.revision] ?? [] {
+                found.append(Bad(key: Key(tier: tier, block: item.block), revision: operation.revision))
             }
-            for piece in operation.pieces where operation.kind == .write && piece.ring == nil {
-                for index in 0..<piece.count {
-                    let block = operation.block + UInt64(piece.start + index)
-                    do throws(IOError) {
-                        let device: any File
-                        if let known = devices[tier] {
-                            device = known
-                        } else {
-                            device = try layers[tier].image.uncached()
-                            devices[tier] = device
+            guard operation.revision > scan.flushed, operation.kind == .write else { continue }
+            for piece in operation.pieces where piece.ring == nil {
+                do throws(IOError) {
+                    let image: any File
+                    if let device { image = device } else { image = try layers[tier].image.uncached() }
+                    device = image
+                    for index in 0..<piece.count {
+                        let block = operation.block + UInt64(piece.start + index)
+                        try image.readPadded(into: buffer.bytes, at: block * blockSize64)
+                        if hasher.sum(buffer.base, block: block) != scan.sums[operation.firstSum + piece.start + index] {
+                            found.append(Bad(key: Key(tier: tier, block: block), revision: operation.revision))
                         }
-                        try device.readPadded(into: buffer.bytes, at: block * blockSize64)
-                    } catch {
-                        throw .io(error)
                     }
-                    let sum = scan.sums[operation.firstSum + piece.start + index]
-                    if hasher.sum(buffer.base, block: block) != sum {
-                        bad.append((Key(tier: tier, block: block), operation.revision))
-                    }
+                } catch {
+                    throw .io(error)
                 }
             }
         }
-        let intervals = bad.map { item in
-            let written = revisions[item.key]?.first { $0 > item.revision } ?? UInt64.max
-            let cleared = emptied.first {
-                $0.revision > item.revision && $0.tier == item.key.tier && $0.range.start <= item.key.block
-                    && item.key.block < $0.range.end
+        if !found.isEmpty { findReplacements(&found, scan) }
+        return found
+    }
+
+    private static func findReplacements(_ bad: inout [Bad], _ scan: JournalScan) {
+        var places: [Key: [Int]] = [:]
+        for index in bad.indices { places[bad[index].key, default: []].append(index) }
+        var tier = 0
+        for operation in scan.operations {
+            func replace(_ index: Int) {
+                if bad[index].revision < operation.revision {
+                    bad[index].next = min(bad[index].next, operation.revision)
+                }
             }
-            return Interval(first: item.revision, next: min(written, cleared?.revision ?? UInt64.max))
+            switch operation.kind {
+            case .snapshot: tier += 1
+            case .write:
+                for offset in 0..<operation.count {
+                    for index in places[Key(tier: tier, block: operation.block + offset)] ?? [] { replace(index) }
+                }
+            case .zero, .discard:
+                for index in bad.indices
+                where bad[index].key.tier == tier && bad[index].key.block >= operation.block
+                    && bad[index].key.block - operation.block < operation.count
+                {
+                    replace(index)
+                }
+            }
         }
-        return (intervals, suspects)
     }
 
     /// The highest revision up to `end` that no interval holds.
