@@ -10,11 +10,12 @@ final class Volume {
     private var watchdog: Watchdog?
 
     /// Makes the volume with `create`.
-    init(in scratch: Scratch, size: String, name: String = "vol", flags: [String] = []) throws {
+    /// - Parameter place: the folder that it is made in; mount point and pid file are in the test's own in any case.
+    init(in scratch: Scratch, size: String, place: String? = nil, flags: [String] = []) throws {
         self.scratch = scratch
-        path = scratch(name)
-        mountPoint = try scratch.folder(name + "-mnt")
-        pidFile = scratch(name + ".pid")
+        path = (place ?? scratch.path) + "/vol"
+        mountPoint = try scratch.folder("vol-mnt")
+        pidFile = scratch("vol.pid")
         try tool(["create", path, "--size", size] + flags)
     }
 
