@@ -57,12 +57,14 @@ final class Volume {
     // MARK: The mount
 
     /// Mounts it. A daemon that still answers nothing after `limit` seconds is killed, so that a hang becomes a failure.
+    /// Returns what the tool said, remarks on stderr included.
     @discardableResult
     func mount(_ flags: [String] = [], limit: Int = 300) throws -> String {
         try? FileManager.default.removeItem(atPath: pidFile)
-        let said = try tool(["mount", path, mountPoint, "--pidfile", pidFile] + flags)
+        let said = try attempt(["mount", path, mountPoint, "--pidfile", pidFile] + flags)
+        guard said.succeeded else { throw HarnessError(said.description) }
         watchdog = Watchdog(pid: try daemon(), seconds: limit)
-        return said
+        return said.output + said.errors
     }
 
     /// The daemon's process.
