@@ -54,6 +54,41 @@ int cl_unix_connect(int directory, const char *name) {
     return fd;
 }
 
+static socklen_t abstract_address(const char *name, struct sockaddr_un *address) {
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    /* The byte 0 in front makes it abstract; the length ends it. */
+    size_t count = strnlen(name, sizeof address->sun_path - 1);
+    memcpy(address->sun_path + 1, name, count);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + count);
+}
+
+int cl_unix_listen_abstract(const char *name, int backlog) {
+    struct sockaddr_un address;
+    socklen_t size = abstract_address(name, &address);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    if (bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, backlog) < 0) {
+        int code = -errno;
+        close(fd);
+        return code;
+    }
+    return fd;
+}
+
+int cl_unix_connect_abstract(const char *name) {
+    struct sockaddr_un address;
+    socklen_t size = abstract_address(name, &address);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    if (connect(fd, (struct sockaddr *)&address, size) < 0) {
+        int code = -errno;
+        close(fd);
+        return code;
+    }
+    return fd;
+}
+
 int cl_accept(int fd) {
     int accepted;
     do {

@@ -14,7 +14,8 @@ public final class LocalSocket: Sendable {
 
     deinit { close(descriptor) }
 
-    /// Listens at `name` in `directory`, mode 0600; an older socket of that name is replaced in one step.
+    /// Listens at `name` in `directory`, mode 0600; an older socket of that name is replaced in one step. Where the file
+    /// system has no room for the name, at one that needs none, which `connect` tries too.
     ///
     /// Whoever calls this knows that the older one is dead: it holds the lock that its owner would hold.
     /// - Throws: `io` of open(2), bind(2), renameat(2); EEXIST when the name is taken by something else than a socket.
@@ -29,6 +30,12 @@ public final class LocalSocket: Sendable {
         let temporary = "\(name).\(getpid())"
         unlinkat(holder, temporary, 0)
         let opened = cl_unix_listen(holder, temporary, backlog)
+        if opened == -ENOSPC || opened == -EDQUOT || opened == -EROFS {
+            // XFS makes no file at all on a full disk, and that is when a volume must be reached. The dead socket, if
+            // there is one, sends clients to the other name.
+            let other = cl_unix_listen_abstract(try abstractName(holder, path), backlog)
+            if other >= 0 { return LocalSocket(descriptor: other) }
+        }
         if opened < 0 { throw IOError(call: "bind", path: path, code: -opened) }
         let socket = LocalSocket(descriptor: opened)
         if fchmodat(holder, temporary, 0o600, 0) != 0 || renameat(holder, temporary, holder, name) != 0 {
@@ -43,9 +50,29 @@ public final class LocalSocket: Sendable {
     public static func connect(directory: String, name: String) throws(IOError) -> LocalSocket {
         let holder = try openHolder(directory)
         defer { close(holder) }
+        let path = directory + "/" + name
         let opened = cl_unix_connect(holder, name)
-        if opened < 0 { throw IOError(call: "connect", path: directory + "/" + name, code: -opened) }
+        if opened == -ENOENT || opened == -ECONNREFUSED, let other = try connectAbstract(holder, path) { return other }
+        if opened < 0 { throw IOError(call: "connect", path: path, code: -opened) }
         return LocalSocket(descriptor: opened)
+    }
+
+    /// The listener that found no room for a name in the directory; nil if there is none.
+    ///
+    /// Anybody can take an abstract name, so only one of the same user or of root is believed.
+    private static func connectAbstract(_ holder: Int32, _ path: String) throws(IOError) -> LocalSocket? {
+        let opened = cl_unix_connect_abstract(try abstractName(holder, path))
+        if opened < 0 { return nil }
+        let socket = LocalSocket(descriptor: opened)
+        let user = try socket.peer().user
+        return user == 0 || user == geteuid() ? socket : nil
+    }
+
+    /// A name for the socket of this directory: device and inode, which no rename changes, and the socket's own name.
+    private static func abstractName(_ holder: Int32, _ path: String) throws(IOError) -> String {
+        var info = stat()
+        if fstat(holder, &info) != 0 { throw IOError(call: "fstat", path: path, code: errno) }
+        return "replica-store/\(info.st_dev)-\(info.st_ino)/\(path.split(separator: "/").last ?? "")"
     }
 
     private static func openHolder(_ directory: String) throws(IOError) -> Int32 {

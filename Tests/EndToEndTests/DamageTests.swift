@@ -21,7 +21,7 @@ extension EndToEnd {
             /// - Parameter isDirty: the daemon is killed, so that the journal holds everything since the snapshots.
             init(in scratch: Scratch, isDirty: Bool) throws {
                 self.scratch = scratch
-                let volume = try Volume(in: scratch, size: "1M", name: "sample")
+                let volume = try Volume(in: scratch, size: "1M")
                 var random = Random(seed: 11)
                 var bytes = [UInt8](repeating: 0, count: Self.blocks * 4096)
                 try volume.mount()
@@ -52,7 +52,7 @@ extension EndToEnd {
             func copy() throws -> Volume {
                 copies += 1
                 let name = "copy-\(copies)"
-                try scratch.must("cp", "-a", "--sparse=always", scratch("sample"), scratch(name))
+                try scratch.must("cp", "-a", "--sparse=always", scratch("vol"), scratch(name))
                 return try Volume(in: scratch, existing: name)
             }
 
@@ -136,7 +136,7 @@ extension EndToEnd {
                     try flipBit(path, at: flip.block * 4096 + 77, bit: flip.block)
                     let what = flip.testDescription
                     let name = String(path.split(separator: "/").last ?? "")
-                    try expectVerify(volume, [2], naming: [name, "\(flip.block)"], what)
+                    try expectVerify(volume, [2], naming: [name, "\(flip.block * 4096)+4096"], what)
                     try volume.mounted {
                         let bad = try badBlocks(volume, sample, what)
                         #expect(
@@ -212,7 +212,7 @@ extension EndToEnd {
             try Scratch.use { scratch in
                 let sample = try Sample(in: scratch, isDirty: false)
                 var random = Random(seed: 12)
-                let listing = try scratch.must("find", scratch("sample"), "-type", "f", "-printf", "%P\\n").split(
+                let listing = try scratch.must("find", scratch("vol"), "-type", "f", "-printf", "%P\\n").split(
                     separator: "\n"
                 ).map(String.init)
                 var noticed: Set<String> = []
@@ -227,7 +227,7 @@ extension EndToEnd {
                     case _ where name.hasSuffix(".json") && path.contains("layers/"): kind = "manifest"
                     default: continue
                     }
-                    for place in try places(scratch("sample/" + path), &random, count: count) {
+                    for place in try places(scratch("vol/" + path), &random, count: count) {
                         let volume = try sample.copy()
                         let what = "\(name), byte \(place)"
                         try flipBit(volume.path + "/" + path, at: place, bit: random.below(8))
@@ -255,10 +255,10 @@ extension EndToEnd {
             try Scratch.use { scratch in
                 let sample = try Sample(in: scratch, isDirty: true)
                 let journal = String(
-                    try scratch.must("find", scratch("sample"), "-name", "journal", "-printf", "%P").trimmingCharacters(
+                    try scratch.must("find", scratch("vol"), "-name", "journal", "-printf", "%P").trimmingCharacters(
                         in: .whitespacesAndNewlines))
                 var random = Random(seed: 13)
-                let used = try places(scratch("sample/" + journal), &random, count: 400)
+                let used = try places(scratch("vol/" + journal), &random, count: 400)
                 let end = try #require(used.max())
                 // The end of the journal cannot be told from a torn tail; what stands before it was flushed, and later
                 // records prove it.
@@ -280,16 +280,17 @@ extension EndToEnd {
             try Scratch.use { scratch in
                 let sample = try Sample(in: scratch, isDirty: false)
                 let volume = try sample.copy()
-                let path = try volume.replica() + "/super"
+                let replica = try volume.replica()
+                let path = replica + "/super"
                 try flipBit(path, at: 100)
                 try flipBit(path, at: 4196)
                 let before = try scratch.must(
-                    "sh", "-c", "cd \"$1\" && find . -type f -exec sha256sum {} + | sort", "sh", volume.path)
+                    "sh", "-c", "cd \"$1\" && find . -type f -exec sha256sum {} + | sort", "sh", replica)
                 let result = try volume.attempt(["mount", volume.path, volume.mountPoint])
                 #expect(result.code == 2 || result.code == 1, "\(result)")
                 #expect(result.errorLines.count == 1 && result.errors.contains("super"), "\(result)")
                 let after = try scratch.must(
-                    "sh", "-c", "cd \"$1\" && find . -type f -exec sha256sum {} + | sort", "sh", volume.path)
+                    "sh", "-c", "cd \"$1\" && find . -type f -exec sha256sum {} + | sort", "sh", replica)
                 #expect(before == after)
             }
         }

@@ -39,7 +39,7 @@ extension EndToEnd {
             return patterns
         }
 
-        static func job(_ file: String, _ setting: Setting, size: String = "96M") -> [String] {
+        static func job(_ file: String, _ setting: Setting, size: String = "64M") -> [String] {
             [
                 "fio", "--name=job", "--filename=\(file)", "--size=\(size)", "--io_size=24M",
                 "--ioengine=\(setting.engine)",
@@ -52,7 +52,7 @@ extension EndToEnd {
         @Test(arguments: settings)
         func `fio reads back what it wrote, and so does a later mount`(setting: Setting) throws {
             try Scratch.use { scratch in
-                let volume = try Volume(in: scratch, size: "96M")
+                let volume = try Volume(in: scratch, size: "64M")
                 var sum = ""
                 var snapshotSum = ""
                 try volume.mounted(["--cache", setting.cache]) {

@@ -26,7 +26,7 @@ extension EndToEnd {
                 try withFileSystem(kind, size, scratch) { folder in
                     let hog = folder + "/hog"
                     try scratch.must("fallocate", "-l", kind == "ext4" ? "60M" : "100M", hog)
-                    let volume = try Volume(in: scratch, size: "256M", name: "small/vol")
+                    let volume = try Volume(in: scratch, size: "256M", place: folder)
                     let block = 64 << 10
                     var written: [Int] = []
                     func content(_ index: Int) -> [UInt8] {
@@ -92,7 +92,7 @@ extension EndToEnd {
         @Test func `allocate says ENOSPC instead of promising what is not there`() throws {
             try Scratch.use { scratch in
                 try withFileSystem("ext4", "120M", scratch) { folder in
-                    let volume = try Volume(in: scratch, size: "1G", name: "small/vol")
+                    let volume = try Volume(in: scratch, size: "1G", place: folder, flags: ["--journal-size", "8M"])
                     try volume.mounted {
                         let file = try UserFile(volume.file)
                         #expect(file.fallocate(0, 0, 1 << 20) == 0)

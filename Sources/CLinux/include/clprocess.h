@@ -8,6 +8,9 @@
    /proc/self/fd/N/NAME, so the directory's own path may be longer than sockaddr_un has room for. */
 int cl_unix_listen(int directory, const char *name, int backlog);
 int cl_unix_connect(int directory, const char *name);
+/* The same with a name that belongs to no directory (unix(7), "abstract"), for a file system that has no room for one. */
+int cl_unix_listen_abstract(const char *name, int backlog);
+int cl_unix_connect_abstract(const char *name);
 int cl_accept(int fd);
 /* SO_PEERCRED: who connected, or who listened. */
 int cl_peer(int fd, int32_t *pid, uint32_t *uid);

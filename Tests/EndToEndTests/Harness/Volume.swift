@@ -10,11 +10,12 @@ final class Volume {
     private var watchdog: Watchdog?
 
     /// Makes the volume with `create`.
-    init(in scratch: Scratch, size: String, name: String = "vol", flags: [String] = []) throws {
+    /// - Parameter place: the folder that it is made in; mount point and pid file are in the test's own in any case.
+    init(in scratch: Scratch, size: String, place: String? = nil, flags: [String] = []) throws {
         self.scratch = scratch
-        path = scratch(name)
-        mountPoint = try scratch.folder(name + "-mnt")
-        pidFile = scratch(name + ".pid")
+        path = (place ?? scratch.path) + "/vol"
+        mountPoint = try scratch.folder("vol-mnt")
+        pidFile = scratch("vol.pid")
         try tool(["create", path, "--size", size] + flags)
     }
 
@@ -56,12 +57,14 @@ final class Volume {
     // MARK: The mount
 
     /// Mounts it. A daemon that still answers nothing after `limit` seconds is killed, so that a hang becomes a failure.
+    /// Returns what the tool said, remarks on stderr included.
     @discardableResult
     func mount(_ flags: [String] = [], limit: Int = 300) throws -> String {
         try? FileManager.default.removeItem(atPath: pidFile)
-        let said = try tool(["mount", path, mountPoint, "--pidfile", pidFile] + flags)
+        let said = try attempt(["mount", path, mountPoint, "--pidfile", pidFile] + flags)
+        guard said.succeeded else { throw HarnessError(said.description) }
         watchdog = Watchdog(pid: try daemon(), seconds: limit)
-        return said
+        return said.output + said.errors
     }
 
     /// The daemon's process.
