@@ -115,7 +115,8 @@ struct Recovery {
                 tier.active.empty(BlockRange(start: operation.block, count: operation.count))
             case .snapshot:
                 let record = try snapshotRecord(operation, journal: device)
-                tier.seal = Tier.Seal(record: record, revision: operation.revision, historyHash: history, size: slot.volumeSize)
+                tier.seal = Tier.Seal(
+                    record: record, revision: operation.revision, historyHash: history, size: slot.volumeSize)
                 recovery.tiers.append(Tier(layer: Layer(files: layers[nextLayer], root: 0), present: 0))
                 recovery.journalLayers.append(opened[nextLayer - 1])
                 nextLayer += 1
@@ -210,7 +211,8 @@ struct Recovery {
                     for index in 0..<piece.count {
                         let block = operation.block + UInt64(piece.start + index)
                         try image.readPadded(into: buffer.bytes, at: block * blockSize64)
-                        if hasher.sum(buffer.base, block: block) != scan.sums[operation.firstSum + piece.start + index] {
+                        if hasher.sum(buffer.base, block: block) != scan.sums[operation.firstSum + piece.start + index]
+                        {
                             found.append(Bad(key: Key(tier: tier, block: block), revision: operation.revision))
                         }
                     }

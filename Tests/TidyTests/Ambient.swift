@@ -15,7 +15,7 @@ let ambientAllowed: [String: [String: String]] = [
     "Sources/Primitives/Guarded.swift": [
         "clock_gettime(":
             "pthread_cond_timedwait takes an absolute time; nothing but the length of a wait depends on it"
-    ],
+    ]
 ]
 
 func ambientFindings(_ files: [TextFile]) -> [Finding] {
