@@ -41,6 +41,10 @@ final class MapPage: @unchecked Sendable {
 
     var isEmpty: Bool { bytes.isZero }
 
+    /// One entry of a page that nobody else may hold: the caller keeps it alive during this call, which he would not
+    /// while he follows `entries` of a page without a name.
+    func sum(at slot: Int) -> UInt64 { entries[slot] }
+
     var presentCount: UInt64 {
         var total: UInt64 = 0
         for index in 0..<MapGeometry.entries where entries[index] != 0 { total += 1 }

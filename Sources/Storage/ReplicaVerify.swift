@@ -247,7 +247,7 @@ extension Replica {
             }
             // The journal has a newer version: what stands in the image is on its way out.
             guard let current, !hasRecord else { return false }
-            let expected = current.leafOrLost(leaf).entries[slot]
+            let expected = current.leafOrLost(leaf).sum(at: slot)
             if expected == 0 { return false }
             readForVerify(current, block: block, buffer.bytes)
             if hasher.sum(buffer.base, block: block) == expected { return false }
