@@ -105,6 +105,8 @@ clean_below() {
 make_scratch() {
     # Not /tmp, which may be memory: the store's replicas want a disk's file system.
     scratch=$(mktemp -d -p "${TMPDIR:-/var/tmp}") || die "no temporary folder"
+    # A test becomes another user, who must be able to pass through to a folder that he is given.
+    chmod 711 "$scratch"
     trap 'code=$?; trap - EXIT; clean_below "$scratch"; exit $code' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP

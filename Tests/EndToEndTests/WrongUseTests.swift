@@ -134,6 +134,12 @@ extension EndToEnd {
                     volume.path)
                 #expect(result.code == 1, "\(result)")
                 #expect(result.errorLines.count == 1 && result.errors.contains("ermission"), "\(result)")
+                // Where not even the way there may be looked at, that is said, and not that nothing is there.
+                try scratch.must("chmod", "700", volume.path)
+                let hidden = try scratch.run(
+                    "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", scratch("replica-tool"), "info",
+                    volume.path + "/replica-1")
+                #expect(hidden.code == 1 && hidden.errors.contains("ermission"), "\(hidden)")
             }
         }
 
