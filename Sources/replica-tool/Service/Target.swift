@@ -25,6 +25,11 @@ struct Target: Sendable {
     /// - Throws: `notFound`, or `unsupported` for what is neither.
     init(_ given: String, host: any Host) throws(ToolError) {
         guard exists(given) else {
+            // What may not be looked at is not said to be missing.
+            if errno == EACCES {
+                throw ToolError(
+                    .failed, "cannot open \(printable(given)): \(errorText(errno)); run it as the owner of the volume")
+            }
             throw ToolError(
                 .notFound, "\(printable(given)): no such volume or replica; check the path, or see 'replica-tool list'")
         }
