@@ -38,7 +38,7 @@ private func isGone(_ process: Int32) -> Bool {
     }
 
     private func overwrite(_ offset: off_t, _ byte: UInt8, _ count: Int) {
-        let descriptor = open(place + "/volume", O_RDWR)
+        let descriptor = open(place + "/volume", O_RDWR | O_CLOEXEC)
         let bytes = [UInt8](repeating: byte, count: count)
         #expect(pwrite(descriptor, bytes, count, offset) == count)
         close(descriptor)
@@ -117,7 +117,7 @@ private func isGone(_ process: Int32) -> Bool {
             _ = done("snapshot", "delete", volume + "@large", "--yes")
             _ = done("compare", place + "/snapshots/small", volume + "@small")
             var byte: UInt8 = 0
-            let descriptor = open(place + "/snapshots/small", O_RDONLY)
+            let descriptor = open(place + "/snapshots/small", O_RDONLY | O_CLOEXEC)
             #expect(pread(descriptor, &byte, 1, 0) == 1)
             close(descriptor)
             #expect(byte == 2)
@@ -126,7 +126,7 @@ private func isGone(_ process: Int32) -> Bool {
 
     @Test func `a mount that is in use stays, until it is forced`() throws {
         try mounted { process in
-            let user = open(place + "/volume", O_RDWR)
+            let user = open(place + "/volume", O_RDWR | O_CLOEXEC)
             let busy = Tool.run("umount", place)
             #expect(busy.code == 11)
             #expect(busy.errorLines.count == 1)
@@ -149,7 +149,7 @@ private func isGone(_ process: Int32) -> Bool {
             let again = done("mount", volume, place, "--json")
             #expect(again.json?["pid"]?.int != Int(process))
             #expect(again.json?["recovery"]?["outcome"]?.text == "recovered")
-            let descriptor = open(place + "/volume", O_RDONLY)
+            let descriptor = open(place + "/volume", O_RDONLY | O_CLOEXEC)
             var bytes = [UInt8](repeating: 0, count: 1 << 20)
             #expect(pread(descriptor, &bytes, bytes.count, 0) == bytes.count)
             close(descriptor)
@@ -175,8 +175,8 @@ private func isGone(_ process: Int32) -> Bool {
             overwrite(0, 4, 4096)
             _ = done("umount", place)
             _ = done("mount", volume + "@s", place)
-            #expect(open(place + "/volume", O_RDWR) < 0)
-            let descriptor = open(place + "/volume", O_RDONLY)
+            #expect(open(place + "/volume", O_RDWR | O_CLOEXEC) < 0)
+            let descriptor = open(place + "/volume", O_RDONLY | O_CLOEXEC)
             var byte: UInt8 = 0
             #expect(pread(descriptor, &byte, 1, 0) == 1)
             close(descriptor)

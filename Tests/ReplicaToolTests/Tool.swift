@@ -58,7 +58,7 @@ struct Tool {
     static func run(_ arguments: String...) -> Ended { run(arguments) }
 
     private static func text(_ path: String) -> String {
-        let descriptor = open(path, O_RDONLY)
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return "" }
         defer { close(descriptor) }
         var bytes: [UInt8] = []
