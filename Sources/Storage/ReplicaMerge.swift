@@ -312,13 +312,7 @@ extension Replica {
         let (lower, upper) = (try layer(source), try layer(target))
         let portion = portion(of: lower)
         var document = state.withLock { $0.document }
-        if portion.leaves.isEmpty {
-            remove(lower, from: &document)
-            try commit(document, isChanged: true) { _ in }
-            takeOver([], without: source)
-            chain.removeLayer(source)
-            return 0
-        }
+        if portion.leaves.isEmpty { return try retire(lower, document) }
         var (toUpper, toLower) = try movePortion(portion, from: lower, to: upper, &document)
         try commit(document, isChanged: true) { _ in }
         takeOver([toUpper.layer, toLower.layer])
@@ -326,6 +320,16 @@ extension Replica {
         toUpper.writer.mirror()
         toLower.writer.mirror()
         return portion.blocks * blockSize64
+    }
+
+    /// The last step of a move: the source holds nothing any more and leaves the tree.
+    private func retire(_ source: Layer, _ document: ChainDocument) throws(StoreError) -> UInt64 {
+        var document = document
+        remove(source, from: &document)
+        try commit(document, isChanged: true) { _ in }
+        takeOver([], without: source.identifier)
+        chain.removeLayer(source.identifier)
+        return 0
     }
 
     private func movePortion(
@@ -433,13 +437,7 @@ extension Replica {
         // a checkpoint seals it.
         let tier = state.withLock { $0.tiers[0] }
         invariant(tier.layer.identifier.description == document.head, "the oldest tier is not the head")
-        if portion.leaves.isEmpty {
-            remove(lower, from: &document)
-            try commit(document, isChanged: true) { _ in }
-            takeOver([], without: source)
-            chain.removeLayer(source)
-            return 0
-        }
+        if portion.leaves.isEmpty { return try retire(lower, document) }
         let head = tier.layer
         var (toHead, toLower) = try movePortion(portion, from: lower, to: head, &document)
         // The head's own root and count stand in the super block.
