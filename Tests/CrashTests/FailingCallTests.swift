@@ -61,6 +61,7 @@ import Testing
                 try client.perform(workload.next(client.oracle))
             } catch let error as StoreError {
                 if case .noSpace = error {
+                    #expect(client.log.last != "flush", "seed \(seed), \(failure): a flush finds no room")
                     try expectNoEffect(client, "\(error)")
                 } else {
                     stopped = error

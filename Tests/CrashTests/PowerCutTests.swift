@@ -72,4 +72,53 @@ import Testing
             }
         }
     }
+
+    @Test(arguments: Scale.seeds(4500, 8))
+    func `a volume lives through one power cut after the other`(seed: UInt64) throws {
+        var random = Generator(seed: seed)
+        var client = try Client(try Client.madeHost(blocks: 512, seed: seed))
+        var workload = Workload(seed: seed, mix: .shortLife)
+        var story: [String] = []
+        for life in 0..<40 {
+            let (policy, policySeed, _) = Crasher.plans(&random, 4)[random.below(4)]
+            // The power goes at a step of the last operation, or after it.
+            let last = Guarded<SimulatedHost?>(nil)
+            do {
+                for _ in 0..<(1 + random.below(5)) {
+                    let operation = workload.next(client.oracle)
+                    story.append("\(operation)")
+                    try client.perform(operation)
+                }
+                let oracle: Oracle
+                if random.chance(50) {
+                    let countdown = Guarded(random.below(6))
+                    let oracles = Guarded<Oracle?>(nil)
+                    client.host.onStep { [weak client] _ in
+                        guard let client, last.withLock({ $0 == nil }) else { return .proceed }
+                        let isNow = countdown.withLock { left in
+                            left -= 1
+                            return left < 0
+                        }
+                        if isNow {
+                            last.withLock { $0 = client.host.crash(policy, seed: policySeed) }
+                            oracles.withLock { $0 = client.oracle }
+                        }
+                        return .proceed
+                    }
+                    let operation = workload.next(client.oracle)
+                    story.append("\(operation)")
+                    try client.perform(operation)
+                    oracle = oracles.withLock { $0 } ?? client.oracle
+                } else {
+                    oracle = client.oracle
+                }
+                let next = last.withLock { $0 } ?? client.host.crash(policy, seed: policySeed)
+                story.append("CUT")
+                client = try Recovery.check(next, oracle, random.chance(10) ? .all : [])
+            } catch {
+                Issue.record("seed \(seed), life \(life) [\(story.suffix(12).joined(separator: "; "))]: \(error)")
+                return
+            }
+        }
+    }
 }

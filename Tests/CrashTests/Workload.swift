@@ -50,10 +50,17 @@ struct Mix: Sendable {
     var look = 3
     var largeWrites = 25
     var durablePercent = 10
+    /// Of the small writes, so many in a hundred are of one aligned block: batches of the same length, which is what
+    /// lets a batch of an earlier life stand exactly behind one of a later life.
+    var uniformPercent = 0
 
     static let everything = Mix()
     /// What the journal and the direct writes must get right.
     static let data = Mix(flush: 15, empty: 15, snapshots: 3, resize: 0, reopen: 1, pass: 3, look: 1, largeWrites: 40)
+    /// What a short life between two power cuts is made of.
+    static let shortLife = Mix(
+        flush: 10, empty: 10, snapshots: 8, resize: 0, reopen: 2, pass: 2, look: 0, largeWrites: 30, durablePercent: 5,
+        uniformPercent: 80)
     /// What the chain must get right.
     static let chain = Mix(flush: 5, empty: 10, snapshots: 40, resize: 4, reopen: 4, pass: 2, look: 2, largeWrites: 30)
 }
@@ -92,6 +99,10 @@ struct Workload: Sendable {
 
     private mutating func write(_ oracle: Oracle) -> Operation {
         let isLarge = random.chance(mix.largeWrites)
+        if !isLarge && random.chance(mix.uniformPercent) {
+            let offset = roundedDown(place(oracle.size - blockSize64), to: blockSize64)
+            return .write(offset: offset, count: blockSize, fill: random.next(), durability())
+        }
         var count: UInt64
         if isLarge {
             count = 65536 + random.below(UInt64(196_608))
