@@ -11,9 +11,9 @@ import Testing
 @Suite struct PowerCutTests {
     private static let blocks: UInt64 = 256
 
-    private func run(_ seed: UInt64, _ mix: Mix, operations: Int, policies: Int = 4) throws {
+    private func run(_ seed: UInt64, _ mix: Mix, operations: Int, percent: Int = 100) throws {
         let client = try Client(try Client.madeHost(blocks: Self.blocks, seed: seed))
-        let crasher = Crasher(seed: seed, policiesPerStep: policies)
+        let crasher = Crasher(seed: seed, percent: percent)
         crasher.watch(client)
         var workload = Workload(seed: seed, mix: mix)
         for _ in 0..<operations {
@@ -43,6 +43,11 @@ import Testing
     @Test(arguments: Scale.seeds(3000, 2))
     func `everything together survives a power cut at any step`(seed: UInt64) throws {
         try run(seed, .everything, operations: 60)
+    }
+
+    @Test(arguments: Scale.seeds(3500, 2))
+    func `a journal that goes round survives a power cut at any step`(seed: UInt64) throws {
+        try run(seed, .ring, operations: 150, percent: 20)
     }
 
     @Test(arguments: Scale.seeds(4000, 4))

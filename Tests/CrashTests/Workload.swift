@@ -57,6 +57,9 @@ struct Mix: Sendable {
     static let everything = Mix()
     /// What the journal and the direct writes must get right.
     static let data = Mix(flush: 15, empty: 15, snapshots: 3, resize: 0, reopen: 1, pass: 3, look: 1, largeWrites: 40)
+    /// What makes the ring of the smallest journal go round: large writes over blocks that are there already.
+    static let ring = Mix(
+        flush: 6, empty: 4, snapshots: 0, resize: 0, reopen: 0, pass: 2, look: 0, largeWrites: 90, durablePercent: 3)
     /// What a short life between two power cuts is made of.
     static let shortLife = Mix(
         flush: 10, empty: 10, snapshots: 8, resize: 0, reopen: 2, pass: 2, look: 0, largeWrites: 30, durablePercent: 5,
