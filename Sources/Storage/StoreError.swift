@@ -3,7 +3,8 @@ public import Primitives
 
 /// What can go wrong in a replica or a volume, other than a mistake of ours.
 public enum StoreError: Error, Sendable, Equatable {
-    /// The file system has no room. Nothing that was acknowledged is lost; the request had no effect.
+    /// The file system has no room. Nothing that was acknowledged is lost, and the operation had no effect. A write of
+    /// more than 1 MiB, or the emptying of a range whose ends lie inside blocks, is several operations.
     case noSpace(IOError?)
     /// The host refused a call. The replica goes on if the call was a read, and is ERR if it was a write or a flush.
     case io(IOError)
