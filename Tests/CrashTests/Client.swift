@@ -25,8 +25,10 @@ final class Client: @unchecked Sendable {
     }
 
     /// A host with a new volume of `blocks` blocks, durable, beside a file that the store has no business with.
-    static func madeHost(blocks: UInt64, seed: UInt64, capacity: UInt64? = nil) throws -> SimulatedHost {
-        let host = SimulatedHost(seed: seed, capacity: capacity)
+    static func madeHost(blocks: UInt64, seed: UInt64, hasThreads: Bool = false) throws -> SimulatedHost {
+        var options = SimulatedHost.Options(seed: seed)
+        options.hasThreads = hasThreads
+        let host = SimulatedHost(options)
         try host.createDirectory("/store")
         let store = try host.openDirectory("/store")
         let bystander = try store.open("bystander", .create)
@@ -136,7 +138,8 @@ final class Client: @unchecked Sendable {
             }
         case .pass(let ns):
             host.advance(ns: ns)
-            _ = try Self.read(engine, size: min(oracle.size, blockSize64))
+            // What threads would do in that time.
+            try engine.settle()
         case .reopen:
             try engine.close()
             // What was acknowledged before a close in order is durable.
@@ -146,6 +149,22 @@ final class Client: @unchecked Sendable {
                 throw Violation("closed in order, it opens as \(engine.recovery.outcome.rawValue)")
             }
         }
+    }
+
+    /// Checks what the store says of a request that found no room: it changed nothing. Emptying a range whose ends lie
+    /// inside blocks is several requests, and the first ones may have been done.
+    func expectRefused(_ operation: Operation) throws {
+        let running = oracle.running
+        oracle.running = []
+        let live = try Self.read(engine, size: oracle.size)
+        let found = Picture(live)
+        if found == oracle.now.picture { return }
+        if case .empty = operation, running.contains(found) {
+            oracle.live = live
+            oracle.acknowledge(found, revision: engine.status().revision, note: "\(operation), in part")
+            return
+        }
+        throw Violation("refused, \(operation) has changed: \(found.difference(oracle.now.picture))")
     }
 
     /// The ranges that an emptying changes one after the other, each whole or not at all: the parts of blocks at its

@@ -11,7 +11,8 @@ import Testing
 @Suite struct PowerCutTests {
     private static let blocks: UInt64 = 256
 
-    private func run(_ seed: UInt64, _ mix: Mix, operations: Int, percent: Int = 100) throws {
+    @discardableResult
+    private func run(_ seed: UInt64, _ mix: Mix, operations: Int, percent: Int = 100) throws -> EngineCounters {
         let client = try Client(try Client.madeHost(blocks: Self.blocks, seed: seed))
         let crasher = Crasher(seed: seed, percent: percent)
         crasher.watch(client)
@@ -22,12 +23,13 @@ import Testing
                 try client.perform(operation)
             } catch {
                 Issue.record("seed \(seed), operation \(client.log.count) \(operation): \(error)")
-                return
+                break
             }
             if !crasher.faults.isEmpty { break }
         }
         for fault in crasher.faults { Issue.record("\(fault)") }
         #expect(crasher.states > 0)
+        return client.engine.status().counters
     }
 
     @Test(arguments: Scale.seeds(1000, 4))
@@ -47,7 +49,8 @@ import Testing
 
     @Test(arguments: Scale.seeds(3500, 2))
     func `a journal that goes round survives a power cut at any step`(seed: UInt64) throws {
-        try run(seed, .ring, operations: 150, percent: 20)
+        let counters = try run(seed, .ring, operations: 150, percent: 20)
+        #expect(counters.journalBytes > 2 * Client.journalSize)
     }
 
     @Test(arguments: Scale.seeds(4000, 4))

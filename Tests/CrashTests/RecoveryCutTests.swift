@@ -34,7 +34,7 @@ import Testing
         return collection
     }
 
-    @Test(arguments: Scale.seeds(9000, 4))
+    @Test(arguments: Scale.seeds(9000, 2))
     func `a power cut inside a recovery loses nothing more`(seed: UInt64) throws {
         let mix: Mix = seed % 2 == 0 ? .data : .chain
         let collection = try Self.cuts(seed, mix, operations: seed % 2 == 0 ? 40 : 25, percent: 8)

@@ -158,6 +158,69 @@ import Testing
         #expect((endings[.intact] ?? 0) > 0 && (endings[.partly] ?? 0) > 0, "\(endings)")
     }
 
+    @Test(arguments: Scale.seeds(6300, 1))
+    func `a damaged block is not made good by a write to a part of it, only by one to all of it`(seed: UInt64) throws {
+        let scene = try Self.scene(seed, isClean: true)
+        var random = Generator(seed: seed)
+        var tried = 0
+        for path in scene.host.files(under: Client.path) where path.hasSuffix(".img") {
+            for place in Self.places(try scene.host.bytes(of: path), 20, &random) {
+                let host = scene.host.killed()
+                try host.rot(path, at: place, .flip(0x10))
+                let engine = try Engine.open(path: Client.path, mode: .readWrite, host: host)
+                let start = roundedDown(place, to: blockSize64)
+                let block = ByteBuffer(count: blockSize)
+                // A newer layer may hide the damaged block.
+                if (try? engine.read(at: start, into: block.bytes)) != nil { continue }
+                tried += 1
+                let own = BlockRange(start: start / blockSize64, count: 1)
+                for (offset, count) in [(0, 100), (200, 8), (4000, 96), (0, 4095), (1, 4095)] {
+                    do {
+                        try engine.write(
+                            UnsafeRawBufferPointer(block.part(0, count)), at: start + UInt64(offset),
+                            durability: .ordinary)
+                        Issue.record("seed \(seed): \(count) bytes at \(offset) made a damaged block good")
+                    } catch StoreError.damagedBlocks(let range, _) {
+                        #expect(range == own)
+                    }
+                }
+                #expect(throws: StoreError.self) { try engine.read(at: start, into: block.bytes) }
+                block.zero()
+                try engine.write(block.readable, at: start, durability: .ordinary)
+                try engine.read(at: start, into: block.bytes)
+                #expect(block.readable.isZero)
+                try engine.close()
+                let again = try Engine.open(path: Client.path, mode: .readWrite, host: host)
+                try again.read(at: start, into: block.bytes)
+            }
+        }
+        #expect(tried > 5)
+    }
+
+    @Test(arguments: Scale.seeds(6400, 1))
+    func `a block that the device refuses to read fails alone, and is there again when the device is`(
+        seed: UInt64
+    ) throws {
+        let scene = try Self.scene(seed, isClean: true)
+        let host = scene.host.killed()
+        let engine = try Engine.open(path: Client.path, mode: .readWrite, host: host)
+        let expected = scene.oracle.now.picture
+        var refused = 0
+        for path in scene.host.files(under: Client.path) where path.hasSuffix(".img") {
+            for block in stride(from: 3, to: 250, by: 31) {
+                host.failReads(path, at: UInt64(block) * blockSize64 + 512, count: 512)
+                let bad = try Self.wrongBlocks(engine, expected)
+                #expect(bad <= 1)
+                refused += bad
+                host.clearBadRanges()
+                #expect(try Self.wrongBlocks(engine, expected) == 0)
+            }
+        }
+        #expect(refused > 3)
+        #expect(engine.status().state == "healthy")
+        try engine.close()
+    }
+
     @Test(arguments: Scale.seeds(6500, 1))
     func `a file that is gone, cut short or emptied is noticed`(seed: UInt64) throws {
         let scene = try Self.scene(seed, isClean: true)
