@@ -9,11 +9,11 @@ import Testing
 /// error says what it is.
 @Suite struct FailingCallTests {
     enum Failure: Sendable, CaseIterable {
-        case ioOnce, ioForGood, fullOnce, fullForGood, shortWrite
+        case ioOnce, syncOnce, ioForGood, fullOnce, fullForGood, shortWrite
 
         var action: StepAction {
             switch self {
-            case .ioOnce: return .fail(5)
+            case .ioOnce, .syncOnce: return .fail(5)
             case .ioForGood: return .failFromNowOn(5)
             case .fullOnce: return .fail(28)
             case .fullForGood: return .failFromNowOn(28)
@@ -24,6 +24,7 @@ import Testing
         func concerns(_ kind: StepKind) -> Bool {
             switch self {
             case .ioOnce, .ioForGood: return true
+            case .syncOnce: return [.sync, .syncData, .syncDirectory].contains(kind)
             case .fullOnce: return [.write, .reserve, .create, .createDirectory, .rename, .truncate].contains(kind)
             case .fullForGood: return true
             case .shortWrite: return kind == .write

@@ -134,14 +134,16 @@ import Testing
             for place in Self.places(try scene.host.bytes(of: path), count, &random) {
                 let host = scene.host.killed()
                 let rot: Rot
-                switch random.below(3) {
-                case 0: rot = .flip(1 << UInt8(random.below(8)))
-                case 1: rot = .flip(UInt8(1 + random.below(255)))
+                switch random.below(4) {
+                case 0: rot = .zero(blockSize)
+                case 1: rot = .flip(1 << UInt8(random.below(8)))
+                case 2: rot = .flip(UInt8(1 + random.below(255)))
                 default: rot = .zero(512)
                 }
-                // Media lose whole sectors.
-                let place = rot == .zero(512) ? roundedDown(place, to: 512) : place
-                try host.rot(path, at: place, rot)
+                // Media lose whole sectors, and file systems whole blocks.
+                var start = place
+                if case .zero(let count) = rot { start = roundedDown(place, to: UInt64(count)) }
+                try host.rot(path, at: start, rot)
                 do {
                     let ending = try Self.examine(host, scene.oracle)
                     endings[ending, default: 0] += 1
