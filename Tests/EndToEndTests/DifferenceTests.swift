@@ -150,7 +150,9 @@ extension EndToEnd {
                         document as? [[String: Any]] ?? (document as? [String: Any])?["snapshots"] as? [[String: Any]]
                     let promised = listed?.first { $0["name"] as? String == "b" }?["freed_if_deleted"] as? Int
                     let before = try presentBytes()
-                    try volume.deleteSnapshot("b")
+                    let said = try volume.tool(["snapshot", "delete", volume.path + "@b", "--yes", "--json"])
+                    let summary = try parse(String(said.split(separator: "\n").last ?? "")) as? [String: Any]
+                    #expect(summary?["freed"] as? Int == 8 << 20, "\(said)")
                     #expect(promised == 8 << 20, "\(String(describing: listed))")
                     #expect(before - (try presentBytes()) == 8 << 20)
                 }

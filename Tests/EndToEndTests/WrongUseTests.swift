@@ -101,6 +101,16 @@ extension EndToEnd {
             }
         }
 
+        @Test func `a volume of a newer format is refused and left alone`() throws {
+            try Scratch.use { scratch in
+                let volume = try Volume(in: scratch, size: "1M")
+                try scratch.must("sed", "-i", "s/\\(\"format_version\"[^0-9]*\\)1/\\12/", volume.path + "/volume.json")
+                let before = try scratch.sum(volume.path + "/volume.json")
+                for verb in ["info", "verify"] { try expect(scratch, [verb, volume.path], 63, naming: [volume.path]) }
+                try scratch.expectSum(volume.path + "/volume.json", before)
+            }
+        }
+
         @Test func `create does not touch a volume that is there`() throws {
             try Scratch.use { scratch in
                 let volume = try Volume(in: scratch, size: "1M")

@@ -38,14 +38,14 @@ extension VolumeConversation {
         let name = try arguments.name("name")
         try requireSnapshot(name)
         service.events.publish("change", "snapshot", name, ["state": "deleting"])
-        let before = try? engine.allocatedBytes()
+        // What its layer shares with no other is given back; bytes counted by the disk lag behind, by a second and more.
+        let freed = try? engine.usage().first { $0.snapshot == name }?.freedIfDeletedBytes
         try during("cannot delete \(service.target.path)@\(name)") { () throws(StoreError) in
             try engine.deleteSnapshot(name: name, rate: arguments.optionalCount("rate"), progress: progress(channel))
         }
-        let after = try? engine.allocatedBytes()
         service.events.publish("destroy", "snapshot", name, [:])
-        guard let before, let after else { return ["name": .string(name)] }
-        return ["name": .string(name), "freed": JSON(before > after ? before - after : 0)]
+        guard let freed else { return ["name": .string(name)] }
+        return ["name": .string(name), "freed": JSON(freed)]
     }
 
     func revert(_ arguments: Arguments) throws(ToolError) -> JSON {
